@@ -1,0 +1,265 @@
+"""One block: a partition's rows in a float32 file that a task maps into memory.
+
+The file is the rows alone, in C order, each row its features, then its targets, then its weight;
+everything else stands in the block's descriptor. Nothing here knows Spark.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sparknn.objective import Rows
+from sparknn.rows import Faults
+
+__all__ = ["Block", "BlockWriter", "DiskFull", "Packed", "Summary", "check_space"]
+
+SEGMENTS = 16
+"""Pieces of a block whose contents are compared, to see whether its rows stand in an order."""
+
+MOST_COMPARED = 512
+"""Columns compared at the most, spread over all of them."""
+
+RESERVE_BYTES = 256 * 2**20
+"""Free disk that packing leaves to everybody else."""
+
+
+class DiskFull(Exception):
+    """A block does not fit the executor's disk; the driver turns this into a DiskSpaceError."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where a partition's rows are, and how to read them.
+
+    path: the file. rows, features, targets: its sizes; `weighted` adds a column of weights.
+    offset: (features,) float64 that was subtracted from the features, or None.
+    checksum: CRC-32 of the file, to notice a block that was packed again from other rows.
+    """
+
+    path: str
+    rows: int
+    features: int
+    targets: int
+    weighted: bool
+    offset: np.ndarray | None
+    checksum: int
+
+    @property
+    def columns(self) -> int:
+        return self.features + self.targets + self.weighted
+
+    def open(self) -> Rows | None:
+        """Return the rows, mapped into memory; None where the file is gone or of another size.
+
+        A block without targets is its own target, as for an autoencoder: no second copy.
+        """
+        if not self.rows:
+            empty = np.empty((0, self.columns), np.float32)
+            return self._rows(empty)
+        try:
+            if os.path.getsize(self.path) != self.rows * self.columns * 4:
+                return None
+            data = np.memmap(self.path, np.float32, "r", shape=(self.rows, self.columns))
+        except FileNotFoundError:
+            return None
+        return self._rows(data.view(np.ndarray))
+
+    def _rows(self, data: np.ndarray) -> Rows:
+        features = data[:, : self.features]
+        targets = data[:, self.features : self.features + self.targets]
+        weights = data[:, -1] if self.weighted else None
+        return Rows(features, targets if self.targets else features, weights, self.offset)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a partition's rows amount to; the driver adds these up.
+
+    partition: of the source. seen: rows met. faults: rows that were invalid, and why.
+    weight, weight_squares: sums over rows of the weight and of its square.
+    sums, squares: (features,) weighted sums of the features less their offset, and of its square;
+        None where not asked for.
+    histogram: (classes,) the weight of each class; None without classes.
+    segments: (pieces, 1 + 2 * columns) rows, then means, then mean squares of what is compared.
+    """
+
+    partition: int
+    seen: int
+    faults: Faults
+    weight: float = 0.0
+    weight_squares: float = 0.0
+    sums: np.ndarray | None = None
+    squares: np.ndarray | None = None
+    histogram: np.ndarray | None = None
+    segments: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The result of packing a partition: its block, its summary, and what else went wrong."""
+
+    block: Block
+    summaries: list[Summary]
+    problem: str | None = None
+
+
+class BlockWriter:
+    """Writes windows of rows to a block file that takes its final name when it is complete.
+
+    Parameters
+    ----------
+    directory : str
+        Made if need be. It is the fit's own: once the fit has ended and removed it, a straggling
+        writer has nowhere to leave a file.
+    name : str
+        Unique to the attempt that writes.
+    targets : int
+        Target columns after the features.
+    weighted : bool
+        Whether a column of weights follows.
+    shift : bool
+        Subtract an offset from columns whose mean is large against their deviation, so that
+        float32 keeps the deviation. The first window decides.
+    moments : bool
+        Add up the features and their squares.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        name: str,
+        targets: int,
+        weighted: bool,
+        shift: bool = False,
+        moments: bool = False,
+    ):
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        self.path = os.path.join(directory, name)
+        self.targets, self.weighted = targets, weighted
+        self.shift, self.moments = shift, moments
+        self.offset: np.ndarray | None = None
+        self.features = self.rows = self.checksum = 0
+        self.weight = self.weight_squares = 0.0
+        self.sums: np.ndarray | None = None
+        self.squares: np.ndarray | None = None
+        self.file = open(self.path + ".part", "wb")  # noqa: SIM115 - closed by finish or discard
+
+    def __enter__(self) -> BlockWriter:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.file.close()
+        Path(self.path + ".part").unlink(missing_ok=True)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append a window of (rows, columns) floats; raise DiskFull where the disk has no room."""
+        if not self.rows:
+            self._begin(rows)
+        features = rows[:, : self.features]
+        if self.offset is not None:
+            features -= self.offset
+        if self.moments:
+            self._add_moments(features, rows[:, -1] if self.weighted else None)
+        data = np.ascontiguousarray(rows, np.float32)
+        check_space(self.path, data.nbytes)
+        self.file.write(data)
+        self.checksum = zlib.crc32(data, self.checksum)
+        self.rows += len(rows)
+
+    def _begin(self, rows: np.ndarray) -> None:
+        self.features = rows.shape[1] - self.targets - self.weighted
+        features = rows[:, : self.features]
+        if self.shift:
+            mean, deviation = features.mean(axis=0), features.std(axis=0)
+            self.offset = np.where(np.abs(mean) > 8 * deviation, mean, 0.0)
+        if self.moments:
+            self.sums, self.squares = np.zeros(self.features), np.zeros(self.features)
+
+    def _add_moments(self, features: np.ndarray, weights: np.ndarray | None) -> None:
+        weights = np.ones(len(features)) if weights is None else weights.astype(np.float64)
+        self.weight += weights.sum()
+        self.weight_squares += weights @ weights
+        self.sums += weights @ features
+        self.squares += weights @ np.square(features, dtype=np.float64)
+
+    def finish(self, report: Summary, classes: bool, compare: bool) -> Packed:
+        """Give the file its name and return the block with its summary, `report` completed.
+
+        classes: the first target holds class labels. compare: describe the block's segments.
+        """
+        self.file.close()
+        os.replace(self.path + ".part", self.path)
+        block = Block(
+            self.path,
+            self.rows,
+            self.features,
+            self.targets,
+            self.weighted,
+            self.offset,
+            self.checksum,
+        )
+        rows = block.open()
+        histogram = segments = None
+        if rows is not None and self.rows:
+            histogram = _histogram(rows) if classes else None
+            segments = _segments(rows, classes) if compare else None
+        summary = replace(
+            report,
+            weight=self.weight,
+            weight_squares=self.weight_squares,
+            sums=self.sums,
+            squares=self.squares,
+            histogram=histogram,
+            segments=segments,
+        )
+        return Packed(block, [summary])
+
+
+def check_space(path: str, needed: int) -> None:
+    """Raise DiskFull unless the disk under `path` has `needed` bytes and the reserve free."""
+    free = shutil.disk_usage(os.path.dirname(path)).free
+    if free < needed + RESERVE_BYTES:
+        raise DiskFull(
+            f"{os.path.dirname(os.path.dirname(path))} has {free / 2**20:,.0f} MB free, and a "
+            f"block there needs {(needed + RESERVE_BYTES) / 2**20:,.0f} MB more"
+        )
+
+
+def _histogram(rows: Rows) -> np.ndarray:
+    labels = rows.targets[:, 0].astype(np.intp)
+    return np.bincount(labels, weights=rows.weights).astype(np.float64)
+
+
+def _segments(rows: Rows, classes: bool) -> np.ndarray:
+    """Describe each segment by its rows, means and mean squares, as `Summary.segments` has them."""
+    bounds = np.linspace(0, len(rows.features), SEGMENTS + 1).astype(np.int64)
+    described = []
+    if classes:
+        labels = rows.targets[:, 0].astype(np.intp)
+        most = int(labels.max()) + 1
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        if start == stop:
+            continue
+        if classes:
+            means = np.bincount(labels[start:stop], minlength=most) / (stop - start)
+            squares = means
+        else:
+            part = rows.between(start, stop)
+            compared = [_spread(part.features)]
+            if rows.targets is not rows.features:
+                compared.append(_spread(part.targets))
+            values = np.hstack(compared)
+            means = values.mean(axis=0, dtype=np.float64)
+            squares = np.einsum("ij,ij->j", values, values, dtype=np.float64) / (stop - start)
+        described.append(np.concatenate([[stop - start], means, squares]))
+    return np.array(described)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    return values[:, :: 1 + (values.shape[1] - 1) // MOST_COMPARED]

@@ -1,0 +1,202 @@
+"""What sparknn asks of a Spark application: its size, its packages, and how to stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+from pyspark.util import inheritable_thread_target
+
+import sparknn
+from sparknn.errors import ClusterMismatchError
+
+__all__ = ["Cluster"]
+
+T = TypeVar("T")
+
+PACKAGES = ("numpy", "scipy", "pyarrow", "pandas", "threadpoolctl")
+"""What the executors must have, in the driver's version."""
+
+
+class Cluster:
+    """A running Spark application, as the fits of this package use it.
+
+    Raises
+    ------
+    ClusterMismatchError
+        If the session is of Spark Connect, or executors lack a package.
+    """
+
+    _prepared: set[str] = set()
+
+    def __init__(self, session: SparkSession):
+        if not isinstance(getattr(session, "sparkContext", None), SparkContext):
+            raise ClusterMismatchError(
+                "sparknn trains on RDDs, which Spark Connect does not offer: start a classic "
+                "session, SparkSession.builder.master(...)"
+            )
+        self.session = session
+        self.context: SparkContext = session.sparkContext
+        self._cancelled = threading.Event()
+
+    @cached_property
+    def local(self) -> bool:
+        master = self.context.master
+        return master == "local" or master.startswith("local[")
+
+    @property
+    def cores(self) -> int:
+        """The tasks that run at a time, over all executors."""
+        return max(1, self.context.defaultParallelism // self.threads)
+
+    @cached_property
+    def threads(self) -> int:
+        """The cores that one task has, and so its threads of linear algebra."""
+        return int(self.context.getConf().get("spark.task.cpus", "1"))
+
+    @cached_property
+    def result_limit(self) -> int:
+        """Bytes that the driver accepts as the results of one job."""
+        size = self.context.getConf().get("spark.driver.maxResultSize", "1g")
+        return int(
+            self.context._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(size)
+        )
+
+    def prepare(self) -> None:
+        """Once an application, bring sparknn to the executors and look at their packages."""
+        application = self.context.applicationId
+        if self.local or application in self._prepared:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            archive = os.path.join(folder, f"sparknn-{sparknn.__version__}.zip")
+            Path(archive).write_bytes(_zipped(Path(sparknn.__file__).parent))
+            self.context.addPyFile(archive)
+            self._check_packages()
+        self._prepared.add(application)
+
+    def _check_packages(self) -> None:
+        wanted = _versions()
+        tasks = 2 * self.context.defaultParallelism
+        found = self.context.parallelize(range(tasks), tasks).map(_host_versions).collect()
+        complaints = []
+        for host, versions in sorted(dict(found).items()):
+            for package, expected in wanted.items():
+                actual = versions.get(package)
+                if actual is None:
+                    complaints.append(f"{host} has no {package}; the driver has {expected}")
+                elif actual.split(".")[:2] != expected.split(".")[:2]:
+                    complaints.append(f"{host} has {package} {actual}, the driver {expected}")
+        if complaints:
+            raise ClusterMismatchError(
+                "install the driver's Python and packages on every worker, and set PYSPARK_PYTHON "
+                "to it: " + "; ".join(complaints)
+            )
+
+    @contextlib.contextmanager
+    def described(self, text: str) -> Iterator[None]:
+        """Describe the jobs started inside as `text`, in the Spark UI."""
+        before = self.context.getLocalProperty("spark.job.description")
+        self.context.setJobDescription(text)
+        try:
+            yield
+        finally:
+            self.context.setLocalProperty("spark.job.description", before)
+
+    def run(self, body: Callable[[], T]) -> T:
+        """Call `body` in a thread of its own, so that Ctrl-C can cancel its jobs cleanly.
+
+        An interrupt in the midst of a call to the JVM would garble that connection for good. Here
+        it reaches a thread that merely waits: the body's jobs are cancelled, the body cleans up
+        after itself, and only then is KeyboardInterrupt raised again.
+        """
+        tag = f"sparknn-{uuid.uuid4().hex}"
+        outcome: dict = {}
+
+        def target() -> None:
+            self.context.addJobTag(tag)
+            self.context.setInterruptOnCancel(True)
+            try:
+                outcome["result"] = body()
+            except BaseException as error:
+                outcome["error"] = error
+            finally:
+                self.context.removeJobTag(tag)
+
+        thread = threading.Thread(target=inheritable_thread_target(self.session)(target))
+        thread.start()
+        interrupted = self._wait(thread, tag)
+        if interrupted:
+            raise KeyboardInterrupt
+        if "error" in outcome:
+            raise outcome["error"]
+        return outcome["result"]
+
+    def _wait(self, thread: threading.Thread, tag: str) -> bool:
+        """Wait for `thread`; on Ctrl-C cancel its jobs and wait on. Return whether that happened."""
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt:
+                self._cancelled.set()
+                self.context.cancelJobsWithTag(tag)
+        return self._cancelled.is_set()
+
+    def checkpoint(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C came while no job of this fit was running."""
+        if self._cancelled.is_set():
+            raise KeyboardInterrupt
+
+    def everywhere(self, task: Callable[[int], T]) -> list[T]:
+        """Call `task` a few times on every executor that has a free core."""
+        tasks = 2 * self.context.defaultParallelism
+        return self.context.parallelize(range(tasks), tasks).map(_lingering(task)).collect()
+
+
+def _lingering(task: Callable[[int], T]) -> Callable[[int], T]:
+    """Return `task`, made to last a moment, so that no core does the work of all the others."""
+
+    def run(index: int) -> T:
+        result = task(index)
+        time.sleep(0.01)
+        return result
+
+    return run
+
+
+def _zipped(package: Path) -> bytes:
+    """Return the package's Python files as a zip archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.rglob("*.py")):
+            archive.write(file, Path(package.name) / file.relative_to(package))
+    return buffer.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError
+
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _host_versions(_: int) -> tuple[str, dict[str, str]]:
+    import socket
+
+    return socket.gethostname(), _versions()

@@ -1,0 +1,117 @@
+"""Rows dealt out at random, reproducibly.
+
+A row's key is a hash of its place, (partition, position), and of the seed. Its key decides which
+block a row goes to and where it stands there, so the outcome depends neither on the order in
+which rows arrive nor on who handles them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sparknn.blockfiles import check_space
+
+__all__ = ["Spool", "alike", "row_keys"]
+
+BUCKET_BITS = 6
+
+
+def row_keys(seed: int, partition: int, positions: np.ndarray) -> np.ndarray:
+    """Return distinct pseudo-random keys, (rows,) uint64, for positions in a partition.
+
+    The finaliser of SplitMix64 (Steele, Lea and Flood, 2014) is a bijection, so rows that differ
+    in partition or position never share a key.
+    """
+    with np.errstate(over="ignore"):
+        z = positions.astype(np.uint64) + (np.uint64(partition) << np.uint64(40))
+        z = (z + np.uint64(seed % 2**64)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+class Spool:
+    """Takes keyed rows in any order and gives them back in the order of their keys.
+
+    The rows wait in a file, in buckets by the first bits of their key; one bucket at a time is
+    read and sorted, so that memory holds a small part of a block and disks are read in runs.
+    """
+
+    def __init__(self, path: str, dtype: type):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.dtype = path, dtype
+        self.file = open(path, "w+b")  # noqa: SIM115 - closed by __exit__
+        self.columns = self.rows = 0
+        self.runs: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(2**BUCKET_BITS)]
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.file.close()
+        Path(self.path).unlink(missing_ok=True)
+
+    def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        """Append (rows, columns) with their keys, (rows,) uint64."""
+        order = np.argsort(keys)
+        keys, rows = keys[order], np.ascontiguousarray(rows[order], self.dtype)
+        check_space(self.path, rows.nbytes)
+        self.file.write(rows)
+        buckets = (keys >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
+        bounds = np.searchsorted(buckets, np.arange(2**BUCKET_BITS + 1))
+        for bucket, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            if start < stop:
+                self.runs[bucket].append((self.rows + int(start), keys[start:stop]))
+        self.rows += len(rows)
+        self.columns = rows.shape[1]
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """Yield all rows, (rows, columns), by ascending key, a bucket at a time."""
+        if not self.rows:
+            return
+        self.file.flush()
+        data = np.memmap(self.path, self.dtype, "r", shape=(self.rows, self.columns))
+        for runs in self.runs:
+            if runs:
+                rows = np.concatenate([data[first : first + len(keys)] for first, keys in runs])
+                yield rows[np.argsort(np.concatenate([keys for _, keys in runs]))]
+
+
+def alike(segments: list[np.ndarray]) -> bool:
+    """Return whether pieces of the data look like draws from one distribution.
+
+    segments: arrays of (pieces, 1 + 2 * columns), as `blockfiles.Summary.segments`.
+
+    Pieces are unlike when one piece's mean of a column is off the whole's by a tenth of the
+    column's deviation more than six standard errors, or when all pieces together explain one
+    per cent of a column's variance more than chance would.
+    """
+    columns = max((piece.shape[1] // 2 for piece in segments), default=0)
+    pieces = np.vstack([_widened(piece, columns) for piece in segments]) if segments else None
+    if pieces is None or len(pieces) < 2 or not columns:
+        return True
+    sizes, means, squares = pieces[:, :1], pieces[:, 1 : 1 + columns], pieces[:, 1 + columns :]
+    total = sizes.sum()
+    centre = (sizes * means).sum(axis=0) / total
+    variance = (sizes * squares).sum(axis=0) / total - centre**2
+    varies = variance > 1e-12 * np.maximum(centre**2, 1e-30)
+    off = np.abs(means - centre)[:, varies] / np.sqrt(variance[varies])
+    if (off > 0.1 + 6 / np.sqrt(sizes)).any():
+        return False
+    freedom = len(pieces) - 1
+    spread = (sizes * off**2).sum(axis=0)
+    by_chance = freedom + 6 * np.sqrt(2 * freedom)
+    return not ((spread > by_chance) & (spread - freedom > 0.01 * total)).any()
+
+
+def _widened(piece: np.ndarray, columns: int) -> np.ndarray:
+    """Return `piece` with zeros for the classes that only other blocks have met."""
+    own = piece.shape[1] // 2
+    wide = np.zeros((len(piece), 1 + 2 * columns))
+    wide[:, 0] = piece[:, 0]
+    wide[:, 1 : 1 + own] = piece[:, 1 : 1 + own]
+    wide[:, 1 + columns : 1 + columns + own] = piece[:, 1 + own :]
+    return wide

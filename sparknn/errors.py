@@ -1,0 +1,36 @@
+"""What can go wrong, a class per situation; every message says what to do next."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClusterMismatchError",
+    "DiskSpaceError",
+    "DivergenceError",
+    "InvalidDataError",
+    "LostBlockError",
+    "SparknnError",
+]
+
+
+class SparknnError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidDataError(SparknnError, ValueError):
+    """Rows, columns or labels that cannot be trained on."""
+
+
+class DivergenceError(SparknnError, ArithmeticError):
+    """The loss became infinite or not a number."""
+
+
+class DiskSpaceError(SparknnError, OSError):
+    """An executor's disk cannot hold the blocks."""
+
+
+class LostBlockError(SparknnError, RuntimeError):
+    """A block went missing again and again, or came out different when it was packed anew."""
+
+
+class ClusterMismatchError(SparknnError, RuntimeError):
+    """Driver and executors do not run the same Python or the same packages."""

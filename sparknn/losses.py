@@ -1,0 +1,130 @@
+"""Losses: the output units of a network together with the error measured on them.
+
+A loss is one object with value and gradient. It works on the scores, the last layer's
+pre-activations, so that each pair of output units and error can use its own numerically
+stable formula. To add one, write a class here and name it in `LOSSES`.
+
+Targets are float arrays of (rows, columns). One column against several output units holds
+class labels 0..K-1; any other shape must equal that of the scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparknn.activations import ACTIVATIONS
+
+__all__ = ["LOSSES", "Loss", "loss", "one_hot"]
+
+_sigmoid = ACTIVATIONS["sigmoid"]
+
+
+def one_hot(targets: np.ndarray, units: int) -> np.ndarray:
+    """Return `targets` as (rows, units): class labels, one column, become indicator rows."""
+    if targets.shape[1] == units:
+        return targets
+    encoded = np.zeros((len(targets), units), targets.dtype)
+    encoded[np.arange(len(targets)), targets[:, 0].astype(np.intp)] = 1
+    return encoded
+
+
+class Loss:
+    """Output units and the error on them, per row the sum over the units."""
+
+    name: str
+    classifies = True
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return each row's loss, (rows,), and replace `scores` by its derivative in them."""
+        raise NotImplementedError
+
+    def outputs(self, scores: np.ndarray) -> None:
+        """Replace `scores` by the outputs of the units."""
+        raise NotImplementedError
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Softmax units with cross-entropy, -log p(label)."""
+
+    name = "softmax"
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        rows = np.arange(len(scores))
+        labels = targets[:, 0].astype(np.intp)
+        scores -= scores.max(axis=1, keepdims=True)
+        label_scores = scores[rows, labels]
+        np.exp(scores, out=scores)
+        totals = scores.sum(axis=1, keepdims=True)
+        scores /= totals
+        scores[rows, labels] -= 1
+        return np.log(totals[:, 0]) - label_scores
+
+    def outputs(self, scores: np.ndarray) -> None:
+        scores -= scores.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+
+
+class SigmoidCrossEntropy(Loss):
+    """Independent sigmoid units with cross-entropy, -t log o - (1 - t) log(1 - o)."""
+
+    name = "sigmoid"
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        targets = one_hot(targets, scores.shape[1])
+        # log(1 + exp(z)) - t z, written so that no exponent is positive.
+        losses = np.log1p(np.exp(-np.abs(scores)))
+        losses += np.maximum(scores, 0)
+        losses -= targets * scores
+        _sigmoid.apply(scores)
+        scores -= targets
+        return losses.sum(axis=1)
+
+    def outputs(self, scores: np.ndarray) -> None:
+        _sigmoid.apply(scores)
+
+
+class SquaredError(Loss):
+    """Linear units with half the squared error, for regression."""
+
+    name = "squared"
+    classifies = False
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        scores -= one_hot(targets, scores.shape[1])
+        return 0.5 * np.einsum("ij,ij->i", scores, scores)
+
+    def outputs(self, scores: np.ndarray) -> None:
+        """Leave the scores: linear units output them."""
+
+
+class SigmoidSquaredError(Loss):
+    """Sigmoid units with half the squared error: the neuron of the delta rule."""
+
+    name = "sigmoid-squared"
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        _sigmoid.apply(scores)
+        slope = scores * (1 - scores)
+        scores -= one_hot(targets, scores.shape[1])
+        losses = 0.5 * np.einsum("ij,ij->i", scores, scores)
+        scores *= slope
+        return losses
+
+    def outputs(self, scores: np.ndarray) -> None:
+        _sigmoid.apply(scores)
+
+
+LOSSES = {
+    kind.name: kind()
+    for kind in (SoftmaxCrossEntropy, SigmoidCrossEntropy, SquaredError, SigmoidSquaredError)
+}
+
+
+def loss(name: str) -> Loss:
+    """Return the loss called `name`; raise ValueError with the known names otherwise."""
+    try:
+        return LOSSES[name]
+    except KeyError:
+        known = ", ".join(sorted(LOSSES))
+        raise ValueError(f"unknown loss {name!r}; choose one of {known}") from None

@@ -1,0 +1,239 @@
+"""A feed-forward network whose parameters are one flat vector.
+
+The layout is MLlib's: layer by layer the weights, (inputs, units) in C order, then the biases.
+Because it is one vector, averaging, broadcasting, momentum and L-BFGS need not know the layers,
+and weights move both ways between MLlib and sparknn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sparknn.activations import activation as activation_named
+from sparknn.losses import Loss
+from sparknn.losses import loss as loss_named
+from sparknn.objective import L2, Rows
+
+__all__ = ["Network"]
+
+
+class Network:
+    """A multilayer perceptron with its loss.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Sizes from the input to the output layer, two or more.
+    activation : str or sequence of str, default "sigmoid"
+        "sigmoid", "tanh", "relu" or "linear", for all hidden layers or one for each.
+    loss : str, optional
+        Output units and their error: "softmax" (cross-entropy), "sigmoid" (cross-entropy of
+        independent units), "squared" (linear units) or "sigmoid-squared". By default "softmax",
+        and "sigmoid" where the last layer has one unit.
+    dropout : float or sequence of float, default 0
+        Probability in [0, 1) that a unit is left out in a training step (Srivastava et al.,
+        2014; what stays is scaled up, so that prediction needs no change). A number is for
+        every hidden layer; a sequence gives the inputs' rate, then one for each hidden layer.
+    dtype : type, default numpy.float32
+        In what the network computes. float64 is for checking gradients.
+
+    Raises
+    ------
+    ValueError
+        If a size, a name or a rate is out of range, or counts do not match.
+    """
+
+    chunk = 2048
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        activation: str | Sequence[str] = "sigmoid",
+        loss: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        dtype: type = np.float32,
+    ):
+        self.layers = [int(size) for size in layers]
+        if len(self.layers) < 2 or min(self.layers) < 1:
+            raise ValueError(f"layers needs two or more sizes of at least 1, got {list(layers)}")
+        hidden = len(self.layers) - 2
+        self.activations = [
+            activation_named(name)
+            for name in _one_each(activation, hidden, "activation", "hidden layers")
+        ]
+        self.loss: Loss = loss_named(loss or ("softmax" if self.layers[-1] > 1 else "sigmoid"))
+        if self.loss.name == "softmax" and self.layers[-1] == 1:
+            raise ValueError("softmax needs two output units or more; use loss='sigmoid' for one")
+        rates = [0.0] + [dropout] * hidden if isinstance(dropout, (int, float)) else dropout
+        self.dropout = _one_each(rates, hidden + 1, "dropout", "inputs and hidden layers")
+        if not all(0 <= rate < 1 for rate in self.dropout):
+            raise ValueError(f"dropout rates must be in [0, 1), got {self.dropout}")
+        self.stochastic = any(self.dropout)
+        self.dtype = dtype
+        self._slices = self._layout()
+        self.size = self._slices[-1][1].stop
+        self._workspace: _Workspace | None = None
+
+    def _layout(self) -> list[tuple[slice, slice]]:
+        """Return where each layer's weights and biases stand in the flat vector."""
+        slices, start = [], 0
+        for inputs, units in zip(self.layers, self.layers[1:], strict=False):
+            middle = start + inputs * units
+            slices.append((slice(start, middle), slice(middle, middle + units)))
+            start = middle + units
+        return slices
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_workspace": None}
+
+    def views(self, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return each layer's weights, (inputs, units), and biases, (units,), as views."""
+        shapes = zip(self.layers, self.layers[1:], strict=False)
+        return [
+            (theta[weights].reshape(shape), theta[biases])
+            for (weights, biases), shape in zip(self._slices, shapes, strict=True)
+        ]
+
+    def initial(self, seed: int) -> np.ndarray:
+        """Draw initial parameters, (size,) float64, each layer's by the activation above it.
+
+        The output layer is drawn as the last hidden layer is; without one, as for sigmoid units.
+        """
+        random = np.random.Generator(np.random.PCG64(_entropy(seed)))
+        kinds = [*self.activations, *(self.activations[-1:] or [activation_named("sigmoid")])]
+        return np.concatenate(
+            [
+                kind.initial(inputs, units, random)
+                for kind, inputs, units in zip(kinds, self.layers, self.layers[1:], strict=False)
+            ]
+        )
+
+    def penalty(self, strength: float) -> L2:
+        """Return an L2 penalty of `strength` on the weights, not on the biases."""
+        return L2(strength, [(weights, 1.0) for weights, _ in self._slices])
+
+    def scores(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return the last layer's pre-activations, (rows, units)."""
+        theta = np.asarray(theta, self.dtype)
+        z = np.asarray(features, self.dtype)
+        for layer, (weights, biases) in enumerate(self.views(theta)):
+            z = z @ weights
+            z += biases
+            if layer < len(self.activations):
+                self.activations[layer].apply(z)
+        return z
+
+    def outputs(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return the output units, (rows, units): probabilities, or predicted values."""
+        scores = self.scores(theta, features)
+        self.loss.outputs(scores)
+        return scores
+
+    def gradient(
+        self,
+        theta: np.ndarray,
+        rows: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None = None,
+    ) -> tuple[float, float]:
+        """Write the gradient of the weighted mean loss at `theta` into `out` (backpropagation).
+
+        `theta` and `out` are (size,) of the network's dtype. With `random`, units are dropped.
+        Returns the mean loss and the total weight, both without any penalty.
+        """
+        total = float(len(rows.features) if rows.weights is None else rows.weights.sum())
+        if total == 0:
+            out[:] = 0
+            return 0.0, 0.0
+        if self._workspace is None or self._workspace.rows < len(rows.features):
+            self._workspace = _Workspace(self, len(rows.features))
+        work = self._workspace.first(len(rows.features))
+        layers = self.views(theta)
+        self._forward(layers, rows.features, work, random)
+        delta = work.z[-1]
+        losses = self.loss.value_and_delta(delta, rows.targets)
+        if rows.weights is None:
+            loss = losses.sum(dtype=np.float64)
+            delta /= total
+        else:
+            loss = np.dot(losses.astype(np.float64), rows.weights)
+            delta *= (rows.weights / total).astype(self.dtype)[:, np.newaxis]
+        self._backward(layers, self.views(out), work)
+        return float(loss) / total, total
+
+    def _forward(self, layers, features, work: _Workspace, random) -> None:
+        """Fill `work` with each layer's input and activations; dropped inputs are zero there."""
+        a = features
+        for layer, (weights, biases) in enumerate(layers):
+            work.inputs[layer] = a = self._drop(layer, a, work, random)
+            z = work.z[layer]
+            np.dot(a, weights, out=z)
+            z += biases
+            if layer < len(self.activations):
+                self.activations[layer].apply(z)
+            a = z
+
+    def _drop(self, layer: int, a: np.ndarray, work: _Workspace, random) -> np.ndarray:
+        """Return `a` with units left out at random and the others scaled up."""
+        rate = self.dropout[layer]
+        if not rate or random is None:
+            work.masks[layer] = None
+            return a
+        mask = random.random(a.shape, dtype=np.float32) >= rate
+        work.masks[layer] = mask = mask * self.dtype(1 / (1 - rate))
+        return a * mask
+
+    def _backward(self, layers, gradients, work: _Workspace) -> None:
+        """Write every layer's gradient; the last entry of `work.z` holds the output's delta."""
+        delta = work.z[-1]
+        for layer in reversed(range(len(layers))):
+            weights_gradient, biases_gradient = gradients[layer]
+            np.dot(work.inputs[layer].T, delta, out=weights_gradient)
+            np.sum(delta, axis=0, out=biases_gradient)
+            if layer == 0:
+                break
+            below = work.deltas[layer - 1]
+            np.dot(delta, layers[layer][0].T, out=below)
+            mask = work.masks[layer]
+            if mask is not None:
+                below *= mask
+            self.activations[layer - 1].backward(below, work.z[layer - 1])
+            delta = below
+
+
+class _Workspace:
+    """Arrays that one training step after another writes into, instead of allocating anew."""
+
+    def __init__(self, network: Network, rows: int):
+        self.rows = rows
+        self.z = [np.empty((rows, units), network.dtype) for units in network.layers[1:]]
+        self.deltas = [np.empty_like(z) for z in self.z[:-1]]
+        self.inputs: list[np.ndarray | None] = [None] * len(self.z)
+        self.masks: list[np.ndarray | None] = [None] * len(self.z)
+
+    def first(self, rows: int) -> _Workspace:
+        """Return the workspace for the first `rows` rows: views of this one's arrays."""
+        if rows == self.rows:
+            return self
+        part = object.__new__(_Workspace)
+        part.rows = rows
+        part.z = [z[:rows] for z in self.z]
+        part.deltas = [delta[:rows] for delta in self.deltas]
+        part.inputs = list(self.inputs)
+        part.masks = list(self.masks)
+        return part
+
+
+def _one_each(value, count: int, option: str, places: str) -> list:
+    """Return `value` as a list of `count`: a single string stands for all."""
+    values = [value] * count if isinstance(value, str) else list(value)
+    if len(values) != count:
+        raise ValueError(f"{option} names {len(values)} values for {count} {places}")
+    return values
+
+
+def _entropy(seed: int) -> int:
+    """Return `seed` as the non-negative integer that NumPy's generators take."""
+    return int(seed) % 2**64

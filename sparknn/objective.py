@@ -1,0 +1,80 @@
+"""What training needs to know of a model: an objective over rows, and a penalty.
+
+The cluster's floor trains anything that is an `Objective`; it never learns which model that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+__all__ = ["L2", "Objective", "Rows"]
+
+
+class Rows(NamedTuple):
+    """Some training rows, as views of a block.
+
+    features: (rows, features) float array, each column less its `offset`.
+    targets: (rows, targets) float array.
+    weights: (rows,) float array, or None where all rows weigh the same.
+    offset: (features,) float64 array, or None where nothing was subtracted.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    def between(self, start: int, stop: int) -> Rows:
+        """Return the rows from `start` up to, without, `stop`."""
+        weights = None if self.weights is None else self.weights[start:stop]
+        return Rows(self.features[start:stop], self.targets[start:stop], weights, self.offset)
+
+
+class Objective(Protocol):
+    """A mean loss over rows as a function of one flat parameter vector."""
+
+    size: int
+    dtype: type
+    chunk: int
+    """Rows that a full-batch pass hands to `gradient` at a time: what suits the cache."""
+
+    def gradient(
+        self,
+        theta: np.ndarray,
+        rows: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None = None,
+    ) -> tuple[float, float]:
+        """Write the gradient of the weighted mean loss of `rows` at `theta` into `out`.
+
+        `random` draws what the objective leaves to chance (dropout); without it nothing is.
+        Returns the mean loss and the weight that it is a mean over, zero where no row counts.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class L2:
+    """The penalty strength / 2 * sum(factor * theta^2) over some slices of the parameters.
+
+    slices: (slice, factor) pairs; a factor is a number or an array as long as its slice.
+    """
+
+    strength: float = 0.0
+    slices: list[tuple[slice, np.ndarray | float]] = field(default_factory=list)
+
+    def value(self, theta: np.ndarray) -> float:
+        """Return the penalty at `theta`."""
+        if not self.strength:
+            return 0.0
+        squares = (np.vdot(theta[part] * factor, theta[part]) for part, factor in self.slices)
+        return 0.5 * self.strength * float(sum(squares))
+
+    def add_gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:
+        """Add the penalty's gradient at `theta` to `gradient`."""
+        if self.strength:
+            for part, factor in self.slices:
+                gradient[part] += (self.strength * factor) * theta[part]

@@ -1,0 +1,163 @@
+"""Minibatch optimizers: one object each, with one `step`.
+
+Step size and momentum are schedules: functions of the training's progress, from 0 at its first
+step to 1 at its end. To add an optimizer or a schedule, write it here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SCHEDULES", "SGD", "Adam", "Optimizer", "constant", "cosine", "linear"]
+
+Schedule = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class constant:
+    """A schedule that stays at `value`."""
+
+    value: float
+
+    def __call__(self, progress: float) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class linear:
+    """A schedule that goes from `start` to `end` in a straight line, over all of the training."""
+
+    start: float
+    end: float = 0.0
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
+
+
+@dataclass(frozen=True)
+class cosine:
+    """A schedule that goes from `start` to `end` along half a cosine (Loshchilov, Hutter 2017)."""
+
+    start: float
+    end: float = 0.0
+
+    def __call__(self, progress: float) -> float:
+        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    kind.__name__: kind for kind in (constant, linear, cosine)
+}
+
+
+def _schedule(value: float | Schedule) -> Schedule:
+    return value if callable(value) else constant(float(value))
+
+
+class Optimizer:
+    """Takes steps against a gradient, in place.
+
+    carries: how many vectors of the parameters' size its state holds that have to travel with
+        the parameters when partitions take steps of their own and are then averaged.
+    """
+
+    carries = 0
+    state: np.ndarray
+
+    def start(self, size: int, dtype: type) -> None:
+        """Forget all state and prepare for parameters of (size,) and `dtype`."""
+        raise NotImplementedError
+
+    def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
+        """Move `theta` by one step; `count` is the number of steps before it.
+
+        `gradient` is scratch: its contents are lost.
+        """
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v <- m v - s g, theta <- theta + v.
+
+    Parameters
+    ----------
+    step_size : float or schedule
+        s, greater than 0.
+    momentum : float or schedule, default 0
+        m, in [0, 1).
+    nesterov : bool, default False
+        Use Nesterov's gradient, theta <- theta + m v - s g (Sutskever et al., 2013, eq. 3-4).
+    """
+
+    def __init__(
+        self,
+        step_size: float | Schedule,
+        momentum: float | Schedule = 0.0,
+        nesterov: bool = False,
+    ):
+        self.step_size = _schedule(step_size)
+        self.momentum = _schedule(momentum)
+        self.nesterov = nesterov
+
+    def start(self, size: int, dtype: type) -> None:
+        self.state = np.zeros((1, size), dtype)
+
+    def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
+        velocity = self.state[0]
+        momentum = self.momentum(progress)
+        gradient *= self.step_size(progress)
+        velocity *= momentum
+        velocity -= gradient
+        if self.nesterov:
+            theta -= gradient
+            theta += momentum * velocity
+        else:
+            theta += velocity
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015, algorithm 1, with the order of section 2's last paragraph).
+
+    Parameters
+    ----------
+    step_size : float or schedule
+        Greater than 0.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the mean gradient and of the mean squared gradient.
+    epsilon : float, default 1e-8
+        Added to the root of the mean square.
+    """
+
+    carries = 2
+
+    def __init__(
+        self,
+        step_size: float | Schedule,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ):
+        self.step_size = _schedule(step_size)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def start(self, size: int, dtype: type) -> None:
+        self.state = np.zeros((2, size), dtype)
+
+    def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
+        mean, square = self.state
+        mean *= self.beta1
+        mean += (1 - self.beta1) * gradient
+        gradient *= gradient
+        gradient *= 1 - self.beta2
+        square *= self.beta2
+        square += gradient
+        root = np.sqrt(square, out=gradient)
+        correction = math.sqrt(1 - self.beta2 ** (count + 1))
+        root += self.epsilon * correction
+        np.divide(mean, root, out=root)
+        root *= self.step_size(progress) * correction / (1 - self.beta1 ** (count + 1))
+        theta -= root

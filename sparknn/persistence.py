@@ -1,0 +1,158 @@
+"""Saving and loading estimators and models: JSON and Parquet, never pickles.
+
+A saved instance is a directory with `metadata` (JSON, as pyspark.ml's own), `data` (Parquet, only
+where there are arrays) and, written last, the marker that makes it complete. Object stores have
+no rename, so a directory without its marker is one whose writing was cut short.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.ml.linalg import Vector
+from pyspark.ml.util import (
+    DefaultParamsReader,
+    DefaultParamsWriter,
+    MLReadable,
+    MLReader,
+    MLWritable,
+    MLWriter,
+)
+from pyspark.sql import SparkSession
+
+from sparknn.errors import SparknnError
+
+__all__ = ["MARKER", "IncompleteError", "Persistent", "Reader", "Writer", "path_on"]
+
+MARKER = "_COMPLETE"
+PART = 2**17
+"""Numbers to a row of Parquet: a model of any size is read and written in small pieces."""
+
+
+class IncompleteError(SparknnError, OSError):
+    """A saved model or estimator whose writing was cut short, or something else altogether."""
+
+
+class Persistent(MLReadable, MLWritable):
+    """Gives a pyspark.ml stage `write`, `save`, `read` and `load`.
+
+    A subclass that holds arrays overrides `_arrays`, `_facts` and `_restored`.
+    """
+
+    def write(self) -> Writer:
+        """Return a writer; `write().overwrite().save(path)` replaces what is there."""
+        return Writer(self)
+
+    @classmethod
+    def read(cls) -> Reader:
+        """Return a reader; `load(path)` raises IncompleteError for what was not saved whole."""
+        return Reader(cls)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays to save."""
+        return {}
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what else to save, as JSON values."""
+        return {}
+
+    @classmethod
+    def _restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]):
+        """Return an instance that holds what was saved; its params are set afterwards."""
+        return cls()
+
+
+class Writer(MLWriter):
+    """Writes an instance's arrays, then its metadata, then the marker."""
+
+    def __init__(self, instance: Persistent):
+        super().__init__()
+        self.instance = instance
+
+    def saveImpl(self, path: str) -> None:
+        arrays = self.instance._arrays()
+        if arrays:
+            table = pa.concat_tables([_table(name, array) for name, array in arrays.items()])
+            frame = self.sparkSession.createDataFrame(table)
+            frame.coalesce(1).write.parquet(f"{path}/data")
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        DefaultParamsWriter.saveMetadata(
+            self.instance,
+            path,
+            self.sparkSession,
+            extraMetadata={"shapes": shapes, "facts": self.instance._facts()},
+            paramMap={
+                param.name: value.toArray().tolist() if isinstance(value, Vector) else value
+                for param, value in self.instance._paramMap.items()
+            },
+        )
+        mark_complete(self.sparkSession, path)
+
+
+class Reader(MLReader):
+    """Reads what `Writer` wrote."""
+
+    def __init__(self, kind: type):
+        super().__init__()
+        self.kind = kind
+
+    def load(self, path: str):
+        session = self.sparkSession
+        require_complete(session, path)
+        name = f"{self.kind.__module__}.{self.kind.__name__}"
+        metadata = DefaultParamsReader.loadMetadata(path, session, name)
+        arrays = {}
+        if metadata["shapes"]:
+            rows = session.read.parquet(f"{path}/data").orderBy("name", "part").toArrow()
+            arrays = _arrays(rows, metadata["shapes"])
+        instance = self.kind._restored(arrays, metadata["facts"])
+        instance._resetUid(metadata["uid"])
+        DefaultParamsReader.getAndSetParams(instance, metadata)
+        return instance
+
+
+def _table(name: str, array: np.ndarray) -> pa.Table:
+    """Return an array as rows of (name, part, values)."""
+    flat = np.ascontiguousarray(array, np.float64).ravel()
+    parts = [flat[start : start + PART] for start in range(0, len(flat), PART)]
+    return pa.table(
+        {
+            "name": pa.array([name] * len(parts), pa.string()),
+            "part": pa.array(range(len(parts)), pa.int32()),
+            "values": pa.array(parts, pa.list_(pa.float64())),
+        }
+    )
+
+
+def _arrays(rows: pa.Table, shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    parts: dict[str, list[np.ndarray]] = {name: [np.empty(0)] for name in shapes}
+    for batch in rows.to_batches():
+        for name, values in zip(batch["name"].to_pylist(), batch["values"], strict=True):
+            parts[name].append(values.values.to_numpy())
+    return {name: np.concatenate(parts[name]).reshape(shape) for name, shape in shapes.items()}
+
+
+def path_on(session: SparkSession, path: str):
+    """Return Hadoop's file system and path objects for `path`."""
+    where = session._jvm.org.apache.hadoop.fs.Path(path)
+    return where.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()), where
+
+
+def mark_complete(session: SparkSession, path: str) -> None:
+    """Write the marker of a directory whose other files are all there."""
+    system, marker = path_on(session, f"{path}/{MARKER}")
+    system.create(marker, True).close()
+
+
+def require_complete(session: SparkSession, path: str) -> None:
+    """Raise IncompleteError unless `path` has its marker."""
+    system, where = path_on(session, path)
+    if not system.exists(where):
+        raise IncompleteError(f"nothing is saved at {path}")
+    if not system.exists(path_on(session, f"{path}/{MARKER}")[1]):
+        raise IncompleteError(
+            f"{path} has no {MARKER}: its writing was cut short, or sparknn did not write it. "
+            "Save it again"
+        )

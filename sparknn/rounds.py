@@ -1,0 +1,316 @@
+"""One round, one Spark job: send parameters, visit every block, add up what comes back.
+
+Sums are taken in float64 in the order of the partitions, never of arrival, so that a round gives
+the same bits however its tasks were spread or repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from py4j.protocol import Py4JError
+from pyspark import RDD, Broadcast
+from threadpoolctl import ThreadpoolController
+
+from sparknn.blockfiles import Packed
+from sparknn.blocks import Blocks
+from sparknn.errors import LostBlockError
+from sparknn.objective import Rows
+
+__all__ = ["Answer", "Outcome", "Rounds", "Visitor"]
+
+logger = logging.getLogger("sparknn")
+
+BROADCAST_BYTES = 2**19
+"""Size from which parameters travel as a broadcast rather than inside the task."""
+
+ATTEMPTS = 5
+"""How often a round is tried for blocks whose files are missing."""
+
+
+class Answer(NamedTuple):
+    """What a visit gives back.
+
+    weight: with which `vector` enters the sum. loss: with the same weight, for the mean loss.
+    state: what the driver keeps for this partition and hands to its next visit.
+    """
+
+    weight: float
+    vector: np.ndarray
+    loss: float = 0.0
+    state: Any = None
+
+
+class Visitor(Protocol):
+    """What a round does on each block; sent to the executors once a fit."""
+
+    def __call__(
+        self, parameters: np.ndarray, task: Any, partition: int, rows: Rows, state: Any
+    ) -> Answer:
+        """Visit the rows of one block. `parameters` is shared: not to be written to."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """A round's result.
+
+    vector: the weighted sum over the partitions, (size,) float64. weight: the sum of weights.
+    loss: the weighted mean loss. compute: seconds of work per core, other: the seconds beside it.
+    """
+
+    vector: np.ndarray
+    weight: float
+    loss: float
+    compute: float
+    other: float
+
+
+class _Visited(NamedTuple):
+    """An `Answer` on its way to the driver; `weight` None says that the file was missing."""
+
+    partition: int
+    weight: float | None = None
+    vector: np.ndarray | None = None
+    loss: float = 0.0
+    state: Any = None
+    seconds: float = 0.0
+    checksum: int = 0
+
+
+class Rounds:
+    """Runs rounds of one visitor over a packed data set.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    visitor : Visitor
+    deterministic : bool, default False
+        Raise LostBlockError where a block that had to be packed again came out different, instead
+        of a warning.
+    """
+
+    def __init__(self, blocks: Blocks, visitor: Visitor, deterministic: bool = False):
+        self.blocks = blocks
+        self.cluster = blocks.cluster
+        self.deterministic = deterministic
+        self.states: dict[int, Any] = {}
+        self._visitor = self.cluster.context.broadcast(visitor)
+        self._checksums = [packed.block.checksum for packed in blocks.packed]
+
+    def __enter__(self) -> Rounds:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._visitor.destroy()
+
+    def run(self, parameters: np.ndarray, task: Any, description: str) -> Outcome:
+        """Visit every block once with `parameters`, (size,), and the visitor's `task`.
+
+        Raises LostBlockError when a block stays missing after it was packed anew several times.
+        """
+        self.cluster.checkpoint()
+        began = time.perf_counter()
+        with self.cluster.described(description), self._sent(parameters) as sent:
+            visited, total = self._visit(sent, task, parameters.nbytes)
+        weight = sum(v.weight for v in visited if v.weight)
+        loss = sum(v.loss * v.weight for v in visited if v.weight)
+        slots = min(self.cluster.cores, len(self._checksums))
+        compute = sum(v.seconds for v in visited) / slots
+        for v in visited:
+            self._look_at_checksum(v)
+            if v.state is not None:
+                self.states[v.partition] = v.state
+        return Outcome(
+            total if total is not None else np.zeros(len(parameters)),
+            weight,
+            loss / weight if weight else 0.0,
+            compute,
+            time.perf_counter() - began - compute,
+        )
+
+    @contextmanager
+    def _sent(self, parameters: np.ndarray) -> Iterator[np.ndarray | Broadcast]:
+        """Send few parameters with the task, where they are sooner there, and many once a host."""
+        if parameters.nbytes < BROADCAST_BYTES:
+            yield parameters
+            return
+        broadcast = self.cluster.context.broadcast(parameters)
+        try:
+            yield broadcast
+        finally:
+            broadcast.destroy()
+
+    def _visit(
+        self, sent: np.ndarray | Broadcast, task: Any, size: int
+    ) -> tuple[list[_Visited], np.ndarray | None]:
+        """Return every partition's answer and the sum of their vectors."""
+        visit = _Visit(self._visitor, sent, task, self.states, self.cluster.threads)
+        # A quarter of the limit leaves room for states and float64 vectors of float32 parameters.
+        if 2 * size * len(self._checksums) > self.cluster.result_limit / 4:
+            return self._visit_in_slices(visit)
+        partitions = list(range(len(self._checksums)))
+        visited: dict[int, _Visited] = {}
+        job = self.blocks.rdd.mapPartitionsWithIndex(visit)
+        for attempt in range(ATTEMPTS):
+            answers = self.cluster.context.runJob(job, list, partitions)
+            visited.update((answer.partition, answer) for answer in answers)
+            partitions = [p for p in partitions if visited[p].weight is None]
+            if not partitions:
+                break
+            self._pack_again(partitions, attempt)
+        in_order = [visited[partition] for partition in sorted(visited)]
+        total = reduce(_add, in_order, None)
+        return [v._replace(vector=None) for v in in_order], total
+
+    def _visit_in_slices(self, visit: _Visit) -> tuple[list[_Visited], np.ndarray | None]:
+        """Add the vectors up on the executors, each reducer a slice, for the driver to join."""
+        slices = max(2, self.cluster.cores)
+        pieces = self.blocks.rdd.mapPartitionsWithIndex(visit).mapPartitions(_Cut(slices))
+        for attempt in range(ATTEMPTS):
+            sums = pieces.partitionBy(slices, int).mapPartitions(_sum_slice).collect()
+            visited = sums[0][1]
+            missing = [v.partition for v in visited if v.weight is None]
+            if not missing:
+                break
+            # The sums lack these partitions' share, so the whole round is run again.
+            self._pack_again(missing, attempt)
+            pieces = self.blocks.rdd.mapPartitionsWithIndex(visit).mapPartitions(_Cut(slices))
+        parts = [part for part, _ in sums if part is not None]
+        return visited, np.concatenate(parts) if parts else None
+
+    def _pack_again(self, partitions: list[int], attempt: int) -> None:
+        """Drop descriptors whose files are missing, so that Spark packs those blocks anew."""
+        if attempt + 1 == ATTEMPTS:
+            raise LostBlockError(
+                f"the blocks of partitions {partitions} are missing again after {ATTEMPTS} "
+                "attempts: is something deleting files under spark.local.dir?"
+            )
+        logger.warning("packing the blocks of partitions %s again: files missing", partitions)
+        time.sleep(0.2 * attempt)
+        _evict(self.blocks.rdd, partitions)
+
+    def _look_at_checksum(self, visited: _Visited) -> None:
+        known = self._checksums[visited.partition]
+        if visited.checksum == known:
+            return
+        message = (
+            f"partition {visited.partition} was packed again and its rows came out different: the "
+            "input's own steps are not deterministic (an unordered shuffle, a random column), so "
+            "this fit cannot be repeated bit for bit; cache or save the input before training"
+        )
+        if self.deterministic:
+            raise LostBlockError(message)
+        logger.warning(message)
+        self._checksums[visited.partition] = visited.checksum
+
+
+class _Visit:
+    """The task of a round."""
+
+    def __init__(
+        self,
+        visitor: Broadcast,
+        sent: np.ndarray | Broadcast,
+        task: Any,
+        states: dict,
+        threads: int,
+    ):
+        self.visitor, self.sent, self.task = visitor, sent, task
+        self.states, self.threads = states, threads
+
+    def __call__(self, partition: int, packed: Iterator[Packed]) -> Iterator[_Visited]:
+        # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
+        for item in list(packed):
+            rows = item.block.open()
+            if rows is None:
+                yield _Visited(partition)
+                return
+            if not item.block.rows:
+                break
+            parameters = self.sent.value if isinstance(self.sent, Broadcast) else self.sent
+            visitor = self.visitor.value
+            began = time.perf_counter()
+            with _blas().limit(limits=self.threads, user_api="blas"):
+                answer = visitor(parameters, self.task, partition, rows, self.states.get(partition))
+            seconds = time.perf_counter() - began
+            yield _Visited(partition, *answer, seconds, item.block.checksum)
+            return
+        yield _Visited(partition, 0.0)
+
+
+_controller: ThreadpoolController | None = None
+
+
+def _blas() -> ThreadpoolController:
+    """Return the worker's linear algebra libraries, looked up once."""
+    global _controller
+    if _controller is None:
+        _controller = ThreadpoolController()
+    return _controller
+
+
+def _add(total: np.ndarray | None, visited: _Visited) -> np.ndarray | None:
+    """Add a partition's vector, times its weight, to a float64 sum that starts as None."""
+    if not visited.weight:
+        return total
+    part = visited.vector.astype(np.float64)
+    part *= visited.weight
+    if total is None:
+        return part
+    total += part
+    return total
+
+
+class _Cut:
+    """Cuts the vectors of a round into slices, keyed by their number."""
+
+    def __init__(self, slices: int):
+        self.slices = slices
+
+    def __call__(self, answers: Iterator[_Visited]) -> Iterator[tuple[int, _Visited]]:
+        for visited in answers:
+            if visited.vector is None:
+                parts = [None] * self.slices
+            else:
+                parts = np.array_split(visited.vector, self.slices)
+            for number, part in enumerate(parts):
+                state = visited.state if number == 0 else None
+                yield number, visited._replace(vector=part, state=state)
+
+
+def _sum_slice(
+    keyed: Iterator[tuple[int, _Visited]],
+) -> Iterator[tuple[np.ndarray | None, list[_Visited]]]:
+    """Add up one slice in the order of the partitions; pass on what came with it."""
+    in_order = sorted((visited for _, visited in keyed), key=lambda visited: visited.partition)
+    yield reduce(_add, in_order, None), [visited._replace(vector=None) for visited in in_order]
+
+
+def _evict(rdd: RDD, partitions: list[int]) -> None:
+    """Drop cached partitions of an RDD; Spark computes them again when they are next asked for.
+
+    Spark has no call for less than a whole RDD, so the block manager is reached through the JVM,
+    by reflection, because py4j cannot load all the classes that SparkEnv's methods name.
+    """
+    jvm, environment = rdd.ctx._jvm, rdd.ctx._jsc.sc().env()
+    try:
+        field = jvm.java.lang.Class.forName("org.apache.spark.SparkEnv").getDeclaredField(
+            "blockManager"
+        )
+        field.setAccessible(True)
+        master = field.get(environment).master()
+        for partition in partitions:
+            master.removeBlock(jvm.org.apache.spark.storage.RDDBlockId(rdd.id(), partition))
+    except Py4JError:
+        # This Spark is built otherwise: packing everything again is slow, and right all the same.
+        level = rdd.getStorageLevel()
+        rdd.unpersist(blocking=True)
+        rdd.persist(level)
