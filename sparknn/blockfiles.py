@@ -10,6 +10,7 @@ import os
 import shutil
 import zlib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +244,7 @@ def _segments(rows: Rows, classes: bool) -> np.ndarray:
     if classes:
         labels = rows.targets[:, 0].astype(np.intp)
         most = int(labels.max()) + 1
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         if start == stop:
             continue
         if classes:

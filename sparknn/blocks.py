@@ -18,11 +18,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark import RDD, StorageLevel, TaskContext
 from pyspark.errors import PySparkException
-from pyspark.ml.linalg import VectorUDT
 from pyspark.serializers import CPickleSerializer
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, NumericType
 
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
 from sparknn.cluster import Cluster
@@ -30,7 +27,7 @@ from sparknn.dealing import Spool, alike, row_keys
 from sparknn.errors import DiskSpaceError, InvalidDataError
 from sparknn.rows import Faults, Layout, Parser
 
-__all__ = ["Blocks", "Source", "pack"]
+__all__ = ["Blocks", "Source", "inspect", "pack"]
 
 logger = logging.getLogger("sparknn")
 
@@ -143,7 +140,7 @@ def pack(
     partitions : int, optional
         By default one per core, or fewer where there are few rows.
     columns : sequence of Column
-        For a DataFrame, see `select_columns`.
+        For a DataFrame: features, targets, weight, in this order (see `schema`).
 
     Returns
     -------
@@ -162,7 +159,7 @@ def pack(
     packer = _Packer(source, directory)
     try:
         with cluster.described("sparknn: packing rows into blocks"):
-            return _pack(cluster, data, packer, partitions, list(columns))
+            return _pack(cluster, data, packer, partitions, columns)
     except BaseException:
         _sweep(cluster, directory, set())
         raise
@@ -173,10 +170,10 @@ def _pack(
     data: DataFrame | RDD,
     packer: _Packer,
     partitions: int | None,
-    columns: list[Column],
+    columns: Sequence[Column],
 ) -> Blocks:
     """Pack in place where the partitions serve as they are, else deal the rows out."""
-    rows = data.select(*columns) if isinstance(data, DataFrame) else data
+    rows = _selected(data, columns)
     rdd = packer.in_place(rows)
     sources = rdd.getNumPartitions()
     wanted = partitions or cluster.cores
@@ -190,6 +187,38 @@ def _pack(
         _sweep(cluster, packer.directory, {item.block.path for item in blocks.packed})
     dealt = packer.dealt(cluster, rows, wanted)
     return _collect(cluster, dealt, packer, wanted)
+
+
+def _selected(data: DataFrame | RDD, columns: Sequence[Column]) -> DataFrame | RDD:
+    """Return a DataFrame's columns under plain names: two may be the same."""
+    if isinstance(data, RDD):
+        return data
+    return data.select(*[column.alias(f"c{place}") for place, column in enumerate(columns)])
+
+
+def inspect(cluster: Cluster, data: DataFrame, layout: Layout, columns: Sequence[Column]) -> int:
+    """Look for invalid rows without packing any, and return how many rows there are.
+
+    For what is computed from the rows before they are packed, such as a scaler: one NaN among
+    them would spoil it, and every row after it.
+
+    Raises InvalidDataError as `pack` does.
+    """
+    cluster.prepare()
+
+    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        partition = TaskContext.get().partitionId()
+        parser = Parser(layout)
+        for _ in parser.batches(batches):
+            pass
+        yield _record(replace(_empty(), summaries=[_report(partition, parser)]))
+
+    with cluster.described("sparknn: looking for invalid rows"):
+        found = _selected(data, columns).mapInArrow(look, RECORD).rdd.map(_unpickled).collect()
+    summaries = [summary for packed in found for summary in packed.summaries]
+    if not layout.skip:
+        _raise_faults(summaries)
+    return sum(summary.seen for summary in summaries)
 
 
 def _collect(cluster: Cluster, rdd: RDD, packer: _Packer, partitions: int) -> Blocks:
@@ -447,46 +476,3 @@ def _sweep(cluster: Cluster, directory: str, paths: set[str]) -> None:
     except (PySparkException, OSError) as error:
         # The session itself may be gone, and with it the executors and their directories.
         logger.debug("blocks are left to the end of the session: %s", error)
-
-
-def feature_columns(data: DataFrame, features: str | Sequence[str]) -> tuple[list[Column], int]:
-    """Return the columns to select for the features, and how many single ones they are (or 0).
-
-    features: the name of a vector or array column, or a list of numeric columns.
-    """
-    if not isinstance(features, str):
-        return [numeric_column(data, name) for name in features], len(features)
-    kind = column_type(data, features)
-    column = data[quoted(features)]
-    if isinstance(kind, VectorUDT):
-        return [F.unwrap_udt(column).alias("features")], 0
-    if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
-        return [column.cast("array<double>").alias("features")], 0
-    raise InvalidDataError(
-        f"column {features!r} is {kind.simpleString()}; features are a vector, an array of "
-        "numbers, or a list of numeric columns (see VectorAssembler)"
-    )
-
-
-def numeric_column(data: DataFrame, name: str) -> Column:
-    """Return a numeric column as double; raise InvalidDataError for any other type."""
-    kind = column_type(data, name)
-    if not isinstance(kind, NumericType) and kind.typeName() != "boolean":
-        raise InvalidDataError(
-            f"column {name!r} is {kind.simpleString()}, and a number is needed (for labels that "
-            "are words see StringIndexer)"
-        )
-    return data[quoted(name)].cast("double").alias(f"column{name}")
-
-
-def column_type(data: DataFrame, name: str):
-    """Return a column's type; raise InvalidDataError with the known names if there is none."""
-    for column in data.schema.fields:
-        if column.name == name:
-            return column.dataType
-    raise InvalidDataError(f"no column {name!r}; there are {', '.join(data.columns)}")
-
-
-def quoted(name: str) -> str:
-    """Return a column's name so that Spark takes dots and backticks in it literally."""
-    return "`" + name.replace("`", "``") + "`"

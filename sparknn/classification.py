@@ -19,16 +19,24 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasRegParam
 from pyspark.sql import DataFrame
 
-from sparknn.blocks import Blocks, Source, feature_columns, numeric_column, pack
+from sparknn.blocks import Blocks, Source, pack
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction, with_predictions
 from sparknn.errors import InvalidDataError
 from sparknn.linear import LinearObjective
 from sparknn.losses import loss as loss_named
 from sparknn.network import Network
-from sparknn.params import HasTraining, refuse_unimplemented, require, to_names, to_rates
+from sparknn.params import (
+    HasTraining,
+    refuse_unimplemented,
+    require,
+    to_names,
+    to_rates,
+    with_setters,
+)
 from sparknn.persistence import Persistent
 from sparknn.rows import Layout
+from sparknn.schema import declared_classes, feature_columns, feature_names, numeric_column
 from sparknn.solvers import LBFGS, GradientDescent
 from sparknn.training import Fitted, fit_full_batch, fit_minibatch
 
@@ -69,7 +77,14 @@ class _Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         if weight:
             columns.append(numeric_column(dataset, weight))
         layout = Layout(
-            features, single, (label,), classes, weight, width, self.getHandleInvalid() == "skip"
+            features,
+            single,
+            (label,),
+            classes,
+            weight,
+            width,
+            self.getHandleInvalid() == "skip",
+            feature_names(dataset, features),
         )
         source = Source(layout, self._is_minibatch, precise, self.getSeed())
         return pack(cluster, dataset, source, self._partitions, columns)
@@ -119,6 +134,7 @@ class _ClassificationModel(ProbabilisticClassificationModel, Persistent):
         return Vectors.dense(self._predict_one(value).probability[0])
 
 
+@with_setters
 class LogisticRegression(_Classifier, _LogisticRegressionParams):
     """Logistic regression, binary and multinomial, with MLlib's objective and so its optimum.
 
@@ -229,7 +245,7 @@ class LogisticRegression(_Classifier, _LogisticRegressionParams):
             units = len(histogram) if multinomial else 1
             if np.count_nonzero(histogram) == 1:
                 if self.getFitIntercept():
-                    return _constant_model(histogram, multinomial, blocks.features)
+                    return _constant_model(histogram, multinomial, blocks)
                 logger.warning("all labels are the same: coefficients may grow without bound")
             fitted, objective = self._optimise(blocks, histogram, units)
         weights, intercepts = objective.raw(fitted.theta)
@@ -244,7 +260,7 @@ class LogisticRegression(_Classifier, _LogisticRegressionParams):
 
     def _histogram(self, blocks: Blocks, dataset: DataFrame) -> np.ndarray:
         """Return the weight of each class; a nominal label column says how many there are."""
-        declared = _declared_classes(dataset, self.getLabelCol())
+        declared = declared_classes(dataset, self.getLabelCol())
         found = len(blocks.histogram)
         if declared is not None and declared < found:
             raise InvalidDataError(
@@ -319,16 +335,6 @@ def _weight_column(instance: Params) -> str | None:
     return instance.getOrDefault("weightCol") or None
 
 
-def _declared_classes(dataset: DataFrame, label: str) -> int | None:
-    """Return the number of classes in a nominal column's metadata, as StringIndexer leaves it."""
-    attribute = dataset.schema[label].metadata.get("ml_attr", {})
-    if attribute.get("type") == "binary":
-        return 2
-    if attribute.get("type") != "nominal":
-        return None
-    return len(attribute["vals"]) if "vals" in attribute else attribute.get("num_vals")
-
-
 def _prior_scores(histogram: np.ndarray, units: int) -> np.ndarray:
     """Return the intercepts that predict the classes' shares, where fits begin as MLlib's do."""
     if units == 1:
@@ -339,7 +345,7 @@ def _prior_scores(histogram: np.ndarray, units: int) -> np.ndarray:
 
 
 def _constant_model(
-    histogram: np.ndarray, multinomial: bool, features: int
+    histogram: np.ndarray, multinomial: bool, blocks: Blocks
 ) -> LogisticRegressionModel:
     """Return the model for a single class: it is certain, whatever the features."""
     logger.warning("all labels are the same: the coefficients are zero")
@@ -349,9 +355,11 @@ def _constant_model(
     else:
         intercepts = np.array([np.inf if len(histogram) == 2 else -np.inf])
     model = LogisticRegressionModel(
-        np.zeros((units, features)), intercepts, len(histogram), multinomial
+        np.zeros((units, blocks.features)), intercepts, len(histogram), multinomial
     )
-    model.training = Fitted(np.zeros(0), [0.0], reason="single class")
+    model.training = Fitted(
+        np.zeros(0), [0.0], reason="single class", rows=blocks.rows, skipped=blocks.skipped
+    )
     return model
 
 
@@ -502,6 +510,7 @@ class _PerceptronParams(_MultilayerPerceptronParams):
         return Network(self.getLayers(), self.getActivation(), loss, dropout)
 
 
+@with_setters
 class MultilayerPerceptronClassifier(_Classifier, _PerceptronParams, HasRegParam):
     """A multilayer perceptron; MLlib's with every default unchanged.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
@@ -40,7 +40,7 @@ class Cluster:
         If the session is of Spark Connect, or executors lack a package.
     """
 
-    _prepared: set[str] = set()
+    _prepared: ClassVar[set[str]] = set()
 
     def __init__(self, session: SparkSession):
         if not isinstance(getattr(session, "sparkContext", None), SparkContext):
@@ -145,7 +145,7 @@ class Cluster:
         return outcome["result"]
 
     def _wait(self, thread: threading.Thread, tag: str) -> bool:
-        """Wait for `thread`; on Ctrl-C cancel its jobs and wait on. Return whether that happened."""
+        """Wait for `thread`; on Ctrl-C cancel its jobs and wait on. Return whether it came."""
         while thread.is_alive():
             try:
                 thread.join()

@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
-from sparknn.blocks import column_type, feature_columns
+from sparknn.schema import column_type, feature_columns
 
 __all__ = ["Prediction", "with_predictions"]
 

@@ -8,6 +8,7 @@ which rows arrive nor on who handles them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ class Spool:
         self.file.write(rows)
         buckets = (keys >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
         bounds = np.searchsorted(buckets, np.arange(2**BUCKET_BITS + 1))
-        for bucket, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for bucket, (start, stop) in enumerate(pairwise(bounds)):
             if start < stop:
                 self.runs[bucket].append((self.rows + int(start), keys[start:stop]))
         self.rows += len(rows)

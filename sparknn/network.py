@@ -8,6 +8,7 @@ and weights move both ways between MLlib and sparknn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class Network:
     def _layout(self) -> list[tuple[slice, slice]]:
         """Return where each layer's weights and biases stand in the flat vector."""
         slices, start = [], 0
-        for inputs, units in zip(self.layers, self.layers[1:], strict=False):
+        for inputs, units in pairwise(self.layers):
             middle = start + inputs * units
             slices.append((slice(start, middle), slice(middle, middle + units)))
             start = middle + units
@@ -90,7 +91,7 @@ class Network:
 
     def views(self, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return each layer's weights, (inputs, units), and biases, (units,), as views."""
-        shapes = zip(self.layers, self.layers[1:], strict=False)
+        shapes = pairwise(self.layers)
         return [
             (theta[weights].reshape(shape), theta[biases])
             for (weights, biases), shape in zip(self._slices, shapes, strict=True)

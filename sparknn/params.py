@@ -30,6 +30,7 @@ __all__ = [
     "require",
     "to_names",
     "to_rates",
+    "with_setters",
 ]
 
 DEFAULT_SEED = 1
@@ -58,6 +59,24 @@ def refuse_unimplemented(instance: Params, names: Sequence[str]) -> None:
                 f"{type(instance).__name__}: {name}={value!r} is not implemented yet; leave {name} "
                 "at its default"
             )
+
+
+def with_setters(kind: type) -> type:
+    """Give a class a setter for each param that has none, as pyspark's estimators have them."""
+    for name in dir(kind):
+        setter = f"set{name[0].upper()}{name[1:]}"
+        if isinstance(getattr(kind, name), Param) and not hasattr(kind, setter):
+            setattr(kind, setter, _setter(name, setter))
+    return kind
+
+
+def _setter(name: str, setter: str) -> Callable:
+    def set_value(self, value):
+        return self._set(**{name: value})
+
+    set_value.__name__ = setter
+    set_value.__doc__ = f"Sets the value of {name}."
+    return set_value
 
 
 def to_names(value: Any) -> str | list[str]:

@@ -19,6 +19,7 @@ __all__ = ["Faults", "Layout", "Parser", "Table"]
 
 WINDOW_BYTES = 4 * 2**20
 MOST_CLASSES = 2**20
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Layout:
     weight: name of the weight column, or None.
     width: the number of features that rows must have; None takes the first row's.
     skip: leave invalid rows out instead of reporting them as an error.
+    names: of the single features, for messages, where they are known.
     """
 
     features: str = "features"
@@ -42,6 +44,7 @@ class Layout:
     weight: str | None = None
     width: int | None = None
     skip: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass
@@ -50,8 +53,19 @@ class Faults:
 
     entries: dict[tuple[str, str], tuple[int, int, str]] = field(default_factory=dict)
 
-    def note(self, column: str, reason: str, bad: np.ndarray, start: int, values=None) -> None:
-        """Count the rows in which `bad` is set; the first of all has position `start`."""
+    def note(
+        self,
+        column: str,
+        reason: str,
+        bad: np.ndarray,
+        start: int,
+        values: np.ndarray | None = None,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        """Count the rows in which `bad` is set; the first of all has position `start`.
+
+        values: (rows,) or (rows, features), of which the invalid one stands in the message.
+        """
         count = int(np.count_nonzero(bad))
         if not count:
             return
@@ -59,16 +73,16 @@ class Faults:
         seen, position, example = self.entries.get((column, reason), (0, 0, ""))
         if not seen:
             position = start + first
-            example = "" if values is None else _example(values[first])
+            example = "" if values is None else _example(values[first], names)
         self.entries[column, reason] = (seen + count, position, example)
 
 
-def _example(value) -> str:
+def _example(value, names: tuple[str, ...]) -> str:
     """Return a value as it stands in a message; of a row of features the first invalid one."""
-    if np.ndim(value):
-        index = int(np.argmax(~np.isfinite(value) | (np.abs(value) > np.finfo(np.float32).max)))
-        return f"{value[index]:g} at index {index}"
-    return f"{value:g}"
+    if not np.ndim(value):
+        return f"{value:g}"
+    index = int(np.argmax(~(np.abs(value) <= LARGEST)))
+    return f"{value[index]:g} " + (f"in {names[index]!r}" if names else f"at index {index}")
 
 
 @dataclass
@@ -223,11 +237,10 @@ class Parser:
         bad = table.null | table.wrong
         # The extremes show whether any value is NaN or too large; only then is each looked at.
         extremes = np.array([features.min(initial=0), features.max(initial=0)])
-        if not (np.abs(extremes) <= np.finfo(np.float32).max).all():
-            odd = ~(np.abs(features) <= np.finfo(np.float32).max).all(axis=1) & ~bad
-            self.faults.note(
-                layout.features, "NaN, infinite or beyond 32-bit floats", odd, start, features
-            )
+        if not (np.abs(extremes) <= LARGEST).all():
+            odd = ~(np.abs(features) <= LARGEST).all(axis=1) & ~bad
+            reason = "NaN, infinite or beyond 32-bit floats"
+            self.faults.note(layout.features, reason, odd, start, features, layout.names)
             bad = bad | odd
         return bad
 

@@ -238,7 +238,7 @@ class _LineSearch:
 
     def _zoom(self, here: tuple[float, float, float]) -> None:
         """Shrink the interval between `low`, the best step so far, and `high`."""
-        step, value, slope = here
+        _, value, slope = here
         if self._too_high(here) or value >= self.low[1] or not math.isfinite(value):
             self.high = here
         elif abs(slope) <= self.CURVATURE * abs(self.slope):

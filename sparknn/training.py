@@ -65,7 +65,8 @@ class Fitted:
 
     theta: the parameters, (size,). objective_history: as `Solver.history`, or the mean loss of
     each epoch. iterations: of the solver, or epochs. rounds: one entry a Spark job. reason: why
-    it ended. threads: of linear algebra in each task. seconds: in all, packing not counted.
+    it ended. rows, skipped: trained on, and left out as invalid. threads: of linear algebra in
+    each task. seconds: of training, packing not counted.
     """
 
     theta: np.ndarray
@@ -73,6 +74,8 @@ class Fitted:
     iterations: int = 0
     rounds: list[Round] = field(default_factory=list)
     reason: str = ""
+    rows: int = 0
+    skipped: int = 0
     threads: int = 1
     seconds: float = 0.0
 
@@ -112,7 +115,7 @@ def fit_full_batch(
     DivergenceError
         If the loss is not finite at the start or at an accepted point.
     """
-    fitted = Fitted(solver.x, threads=blocks.cluster.threads)
+    fitted = _begun(blocks, solver.x)
     precise = not hasattr(objective, "precise")
     began = time.perf_counter()
     with (
@@ -142,6 +145,10 @@ def fit_full_batch(
     fitted.objective_history, fitted.reason = solver.history, solver.reason or ""
     fitted.seconds = time.perf_counter() - began
     return fitted
+
+
+def _begun(blocks: Blocks, theta: np.ndarray) -> Fitted:
+    return Fitted(theta, rows=blocks.rows, skipped=blocks.skipped, threads=blocks.cluster.threads)
 
 
 def _penalised(outcome: Outcome, penalty: L2, point: np.ndarray) -> tuple[float, np.ndarray]:
@@ -179,7 +186,7 @@ def fit_minibatch(
         If an epoch's loss is not finite.
     """
     fit = _MinibatchFit(blocks, objective, penalty, optimizer, start, settings)
-    fitted = Fitted(fit.theta, threads=blocks.cluster.threads)
+    fitted = _begun(blocks, fit.theta)
     began = time.perf_counter()
     previous = math.inf
     with (
@@ -197,7 +204,7 @@ def fit_minibatch(
             fitted.objective_history.append(value)
             bar.update()
             bar.set_postfix_str(f"loss {value:.4g}")
-            if abs(previous - value) <= settings.tol * abs(previous):
+            if epoch and abs(previous - value) <= settings.tol * abs(previous):
                 fitted.reason = "training loss converged"
                 break
             previous = value

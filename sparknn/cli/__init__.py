@@ -1,0 +1,1 @@
+"""The jobs' command lines: their options, their input, their closing line of JSON."""

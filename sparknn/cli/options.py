@@ -1,0 +1,159 @@
+"""The options that jobs share: one vocabulary, written down once.
+
+Options that set an estimator's param carry its name in kebab case and have no default of their
+own: what is not given is left to the estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sparknn.activations import ACTIVATIONS
+from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
+from sparknn.cli.inputs import FORMATS
+from sparknn.optimizers import SCHEDULES
+
+__all__ = ["estimator_params", "input_options", "scoring_options", "training_options"]
+
+Decorator = Callable[[Any], Any]
+
+
+class Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    def __init__(self, kind: type):
+        self.kind, self.name = kind, f"{kind.__name__},…"
+
+    def convert(self, value, param, ctx):
+        try:
+            return [self.kind(part) for part in value.split(",")] if value else []
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 300,100", param, ctx)
+
+
+class Names(click.ParamType):
+    """One of some names, or several with commas between them."""
+
+    name = "name,…"
+
+    def __init__(self, known):
+        self.known = known
+
+    def convert(self, value, param, ctx):
+        names = value.split(",")
+        for name in names:
+            if name not in self.known:
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
+        return names if len(names) > 1 else names[0]
+
+
+def _group(*options: Decorator) -> Decorator:
+    """Return one decorator for several options, shown in this order."""
+
+    def decorate(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+input_options = _group(
+    click.option("--input", "path", required=True, help="A file, a directory or a glob."),
+    click.option(
+        "--format",
+        "kind",
+        type=click.Choice(FORMATS),
+        help="CSV has a header. By default what the file names end in.",
+    ),
+)
+
+training_options = _group(
+    input_options,
+    click.option("--label", default="label", show_default=True, help="Label column."),
+    click.option(
+        "--features",
+        help="One vector or array column, or numeric ones with commas between them. By default "
+        "the column 'features', else all but the label.",
+    ),
+    click.option(
+        "--validation",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.0,
+        help="Share of the rows held out to measure the model, such as 0.1.",
+    ),
+    click.option("--test", help="Rows to measure the model on, in the input's format."),
+    click.option(
+        "--scale",
+        type=click.Choice(["standard", "minmax", "none"]),
+        default="none",
+        show_default=True,
+        help="Columns to mean 0 and deviation 1, or into [0, 1]; saved with the model.",
+    ),
+    click.option("--output", help="Where to save the model with its preprocessing."),
+    click.option("--overwrite", is_flag=True, help="Replace what is at the output."),
+    click.option("--max-iter", type=int, help="Epochs, or iterations of a full-batch solver."),
+    click.option("--tol", type=float, help="Relative change of the loss at which to stop."),
+    click.option("--reg-param", type=float, help="Strength of the L2 penalty."),
+    click.option("--step-size", type=float, help="Of the minibatch solvers and gd."),
+    click.option("--step-size-schedule", type=click.Choice(list(SCHEDULES))),
+    click.option("--momentum", type=float, help="Of sgd."),
+    click.option("--block-size", type=int, help="Rows per partition and minibatch step."),
+    click.option("--steps-per-round", type=int, help="Local steps between two averagings."),
+    click.option("--seed", type=int, help="Of all that is random."),
+    click.option(
+        "--partitions",
+        "num_partitions",
+        type=int,
+        help="Partitions that train; by default one per core.",
+    ),
+    click.option(
+        "--handle-invalid",
+        type=click.Choice(["error", "skip"]),
+        help="What to do about rows that are null, NaN, infinite or out of range.",
+    ),
+)
+
+logistic_options = _group(
+    click.option("--solver", type=click.Choice(LogisticRegression.SOLVERS)),
+    click.option("--family", type=click.Choice(["auto", "binomial", "multinomial"])),
+    click.option("--weight", "weight_col", help="Column of row weights."),
+    click.option("--fit-intercept/--no-fit-intercept", default=None),
+    click.option("--standardization/--no-standardization", default=None),
+)
+
+perceptron_options = _group(
+    click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
+    click.option(
+        "--hidden",
+        type=Numbers(int),
+        help="Sizes of the hidden layers, such as 300,100; the others follow from the data.",
+    ),
+    click.option("--layers", type=Numbers(int), help="Sizes of all layers, in place of --hidden."),
+    click.option("--activation", type=Names(ACTIVATIONS), help="Of hidden units."),
+    click.option("--loss", type=click.Choice(["crossEntropy", "squared"])),
+    click.option(
+        "--dropout",
+        type=Numbers(float),
+        help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
+    ),
+)
+
+scoring_options = _group(
+    click.option("--model", required=True, help="What a training job saved."),
+    input_options,
+)
+
+
+def estimator_params(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, under the names of the estimator's params."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {_camel(name): value for name, value in given.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

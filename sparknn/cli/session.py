@@ -1,0 +1,117 @@
+"""A job's surroundings: its Spark session, its messages, its exit status.
+
+Progress goes to standard error; the last line on standard output is one JSON object, printed only
+on success. Status 0 is success, 2 a mistake in what was asked or in the data, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import click
+from pyspark import SparkContext
+from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
+
+from sparknn.cluster import Cluster
+from sparknn.errors import InvalidDataError, SparknnError
+from sparknn.persistence import IncompleteError
+
+__all__ = ["run_job", "say", "start_session"]
+
+MISTAKES = (InvalidDataError, IncompleteError, ValueError)
+"""Errors that the caller can mend: one line, status 2."""
+
+
+def run_job(command: click.Command) -> None:
+    """Run a job's command, print the JSON object that it returns, and exit."""
+    sys.stderr = _standard_error()
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    sys.exit(_status(lambda: command.main(standalone_mode=False)))
+
+
+def _status(job: Callable[[], Any]) -> int:
+    """Run `job` and return its exit status; every error that is foreseen takes one line."""
+    try:
+        result = job()
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        say("interrupted")
+        return 130
+    except MISTAKES as error:
+        say(f"error: {error}")
+        return 2
+    except AnalysisException as error:
+        say(f"error: {str(error).splitlines()[0]}")
+        return 2
+    except SparknnError as error:
+        say(f"error: {error}")
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    # `--help` prints and returns click's own status.
+    if isinstance(result, dict):
+        print(json.dumps(result), flush=True)
+    return 0
+
+
+def _standard_error() -> TextIO:
+    """Return the stream for messages.
+
+    spark-submit merges a job's two streams into its own standard output, where the closing line
+    should stand alone. Its JVM, whose child the job is, still has a standard error of its own.
+    """
+    return _JvmErrors() if "PYSPARK_GATEWAY_PORT" in os.environ else sys.stderr
+
+
+class _JvmErrors(io.TextIOBase):
+    """The standard error of spark-submit's JVM."""
+
+    def __init__(self):
+        SparkContext._ensure_initialized()
+        self._stream = SparkContext._jvm.System.err
+
+    def write(self, text: str) -> int:
+        getattr(self._stream, "print")(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether somebody watches: whether it is a terminal, where the system can tell."""
+        try:
+            with open(f"/proc/{os.getppid()}/fd/2", "rb", buffering=0) as stream:
+                return stream.isatty()
+        except OSError:
+            return False
+
+
+def say(message: str) -> None:
+    """Tell the person who watches."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def start_session(name: str) -> SparkSession:
+    """Return the session of a job, with workers that start fast."""
+    session = (
+        SparkSession.builder.appName(name)
+        .config("spark.python.unix.domain.socket.enabled", "true")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    cluster = Cluster(session)
+    if cluster.local and "PYSPARK_PYTHON" not in os.environ:
+        # The workers are on this machine: they get this Python, not the first one on PATH.
+        session.sparkContext.pythonExec = sys.executable
+    return session

@@ -1,0 +1,89 @@
+"""The columns of a DataFrame, named by its user: found, checked, selected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, NumericType
+
+from sparknn.errors import InvalidDataError
+
+__all__ = [
+    "column_type",
+    "declared_classes",
+    "feature_columns",
+    "feature_names",
+    "numeric_column",
+    "quoted",
+]
+
+MOST_NAMES = 10_000
+"""Features up to which their own names stand in messages."""
+
+
+def quoted(name: str) -> str:
+    """Return a column's name so that Spark takes dots and backticks in it literally."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def column_type(data: DataFrame, name: str) -> DataType:
+    """Return a column's type; raise InvalidDataError with the known names if there is none."""
+    for column in data.schema.fields:
+        if column.name == name:
+            return column.dataType
+    raise InvalidDataError(f"no column {name!r}; there are {', '.join(data.columns)}")
+
+
+def feature_columns(data: DataFrame, features: str | Sequence[str]) -> tuple[list[Column], int]:
+    """Return the columns to select for the features, and how many single ones they are (or 0).
+
+    features: the name of a vector or array column, or a list of numeric columns.
+    """
+    if not isinstance(features, str):
+        return [numeric_column(data, name) for name in features], len(features)
+    kind = column_type(data, features)
+    column = F.col(quoted(features))
+    if isinstance(kind, VectorUDT):
+        return [F.unwrap_udt(column).alias("features")], 0
+    if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
+        return [column.cast("array<double>").alias("features")], 0
+    raise InvalidDataError(
+        f"column {features!r} is {kind.simpleString()}; features are a vector, an array of "
+        "numbers, or a list of numeric columns (see VectorAssembler)"
+    )
+
+
+def numeric_column(data: DataFrame, name: str) -> Column:
+    """Return a numeric column as double; raise InvalidDataError for any other type."""
+    kind = column_type(data, name)
+    if not isinstance(kind, NumericType) and kind.typeName() != "boolean":
+        raise InvalidDataError(
+            f"column {name!r} is {kind.simpleString()}, and a number is needed (for labels that "
+            "are words see StringIndexer)"
+        )
+    return F.col(quoted(name)).cast("double")
+
+
+def feature_names(data: DataFrame, features: str) -> tuple[str, ...]:
+    """Return the names of a vector's elements, as VectorAssembler leaves them; () if unknown."""
+    attributes = data.schema[features].metadata.get("ml_attr", {})
+    if attributes.get("num_attrs", 0) > MOST_NAMES:
+        return ()
+    named = [each for group in attributes.get("attrs", {}).values() for each in group]
+    names = {each["idx"]: each["name"] for each in named if "name" in each}
+    if sorted(names) != list(range(attributes.get("num_attrs", -1))):
+        return ()
+    return tuple(names[index] for index in range(len(names)))
+
+
+def declared_classes(data: DataFrame, label: str) -> int | None:
+    """Return the number of classes in a nominal column's metadata, as StringIndexer leaves it."""
+    attribute = data.schema[label].metadata.get("ml_attr", {})
+    if attribute.get("type") == "binary":
+        return 2
+    if attribute.get("type") != "nominal":
+        return None
+    return len(attribute["vals"]) if "vals" in attribute else attribute.get("num_vals")
