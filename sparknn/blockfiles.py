@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +28,10 @@ MOST_COMPARED = 512
 
 RESERVE_BYTES = 256 * 2**20
 """Free disk that packing leaves to everybody else."""
+
+
+def _nothing() -> np.ndarray:
+    return np.zeros(0)
 
 
 class DiskFull(Exception):
@@ -85,7 +89,7 @@ class Summary:
     partition: of the source. seen: rows met. faults: rows that were invalid, and why.
     weight, weight_squares: sums over rows of the weight and of its square.
     sums, squares: (features,) weighted sums of the features less their offset, and of its square;
-        None where not asked for.
+        empty where not asked for.
     histogram: (classes,) the weight of each class; None without classes.
     segments: (pieces, 1 + 2 * columns) rows, then means, then mean squares of what is compared.
     """
@@ -95,8 +99,8 @@ class Summary:
     faults: Faults
     weight: float = 0.0
     weight_squares: float = 0.0
-    sums: np.ndarray | None = None
-    squares: np.ndarray | None = None
+    sums: np.ndarray = field(default_factory=_nothing)
+    squares: np.ndarray = field(default_factory=_nothing)
     histogram: np.ndarray | None = None
     segments: np.ndarray | None = None
 
@@ -147,8 +151,7 @@ class BlockWriter:
         self.offset: np.ndarray | None = None
         self.features = self.rows = self.checksum = 0
         self.weight = self.weight_squares = 0.0
-        self.sums: np.ndarray | None = None
-        self.squares: np.ndarray | None = None
+        self.sums, self.squares = _nothing(), _nothing()
         self.file = open(self.path + ".part", "wb")  # noqa: SIM115 - closed by finish or discard
 
     def __enter__(self) -> BlockWriter:
@@ -169,8 +172,8 @@ class BlockWriter:
             self._add_moments(features, rows[:, -1] if self.weighted else None)
         data = np.ascontiguousarray(rows, np.float32)
         check_space(self.path, data.nbytes)
-        self.file.write(data)
-        self.checksum = zlib.crc32(data, self.checksum)
+        self.file.write(data.data)
+        self.checksum = zlib.crc32(data.data, self.checksum)
         self.rows += len(rows)
 
     def _begin(self, rows: np.ndarray) -> None:
@@ -184,8 +187,8 @@ class BlockWriter:
 
     def _add_moments(self, features: np.ndarray, weights: np.ndarray | None) -> None:
         weights = np.ones(len(features)) if weights is None else weights.astype(np.float64)
-        self.weight += weights.sum()
-        self.weight_squares += weights @ weights
+        self.weight += float(weights.sum())
+        self.weight_squares += float(weights @ weights)
         self.sums += weights @ features
         self.squares += weights @ np.square(features, dtype=np.float64)
 

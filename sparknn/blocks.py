@@ -97,8 +97,9 @@ class Blocks:
         if not weight:
             raise InvalidDataError("every row has weight 0: nothing to train on")
         # Blocks have offsets of their own; sums are moved to the first one's before they add up.
-        origin = parts[0][0].offset
-        shifts = [block.offset - origin for block, _ in parts]
+        offsets = [np.zeros(self.features) if b.offset is None else b.offset for b, _ in parts]
+        origin = offsets[0]
+        shifts = [offset - origin for offset in offsets]
         means = [shift + s.sums / s.weight for shift, (_, s) in zip(shifts, parts, strict=True)]
         mean = sum(m * s.weight for m, (_, s) in zip(means, parts, strict=True)) / weight
         squares = sum(
@@ -409,7 +410,9 @@ def _take_rows(batch: pa.RecordBatch, spool: Spool, reports: list, dtype: type) 
         width = len(rows[0].as_py())
         data = np.frombuffer(rows.buffers()[2], np.uint8)
         start = rows.offset * width
-        table = data[start : start + len(rows) * width].view(dtype).reshape(len(rows), -1)
+        table: np.ndarray = (
+            data[start : start + len(rows) * width].view(dtype).reshape(len(rows), -1)
+        )
         keys = batch.column(0).to_numpy()[is_row].view(np.uint64)
         spool.add(keys, table)
 

@@ -60,7 +60,7 @@ class Spool:
         order = np.argsort(keys)
         keys, rows = keys[order], np.ascontiguousarray(rows[order], self.dtype)
         check_space(self.path, rows.nbytes)
-        self.file.write(rows)
+        self.file.write(rows.data)
         buckets = (keys >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
         bounds = np.searchsorted(buckets, np.arange(2**BUCKET_BITS + 1))
         for bucket, (start, stop) in enumerate(pairwise(bounds)):

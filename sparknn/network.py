@@ -118,7 +118,7 @@ class Network:
     def scores(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Return the last layer's pre-activations, (rows, units)."""
         theta = np.asarray(theta, self.dtype)
-        z = np.asarray(features, self.dtype)
+        z: np.ndarray = np.asarray(features, self.dtype)
         for layer, (weights, biases) in enumerate(self.views(theta)):
             z = z @ weights
             z += biases
@@ -209,9 +209,11 @@ class _Workspace:
 
     def __init__(self, network: Network, rows: int):
         self.rows = rows
-        self.z = [np.empty((rows, units), network.dtype) for units in network.layers[1:]]
+        self.z: list[np.ndarray] = [
+            np.empty((rows, units), network.dtype) for units in network.layers[1:]
+        ]
         self.deltas = [np.empty_like(z) for z in self.z[:-1]]
-        self.inputs: list[np.ndarray | None] = [None] * len(self.z)
+        self.inputs: list[np.ndarray] = [*self.z]
         self.masks: list[np.ndarray | None] = [None] * len(self.z)
 
     def first(self, rows: int) -> _Workspace:

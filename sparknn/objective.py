@@ -36,10 +36,20 @@ class Rows(NamedTuple):
 class Objective(Protocol):
     """A mean loss over rows as a function of one flat parameter vector."""
 
-    size: int
-    dtype: type
-    chunk: int
-    """Rows that a full-batch pass hands to `gradient` at a time: what suits the cache."""
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        ...
+
+    @property
+    def dtype(self) -> type:
+        """In what the parameters are sent and the gradient is computed."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """Rows that a full-batch pass hands to `gradient` at a time: what suits the cache."""
+        ...
 
     def gradient(
         self,

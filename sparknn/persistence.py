@@ -94,7 +94,7 @@ class Writer(MLWriter):
 class Reader(MLReader):
     """Reads what `Writer` wrote."""
 
-    def __init__(self, kind: type):
+    def __init__(self, kind: type[Persistent]):
         super().__init__()
         self.kind = kind
 

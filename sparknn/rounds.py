@@ -52,7 +52,7 @@ class Visitor(Protocol):
     """What a round does on each block; sent to the executors once a fit."""
 
     def __call__(
-        self, parameters: np.ndarray, task: Any, partition: int, rows: Rows, state: Any
+        self, parameters: np.ndarray, task: Any, partition: int, rows: Rows, state: Any, /
     ) -> Answer:
         """Visit the rows of one block. `parameters` is shared: not to be written to."""
         ...
@@ -241,7 +241,9 @@ class _Visit:
             with _blas().limit(limits=self.threads, user_api="blas"):
                 answer = visitor(parameters, self.task, partition, rows, self.states.get(partition))
             seconds = time.perf_counter() - began
-            yield _Visited(partition, *answer, seconds, item.block.checksum)
+            yield _Visited(
+                partition, **answer._asdict(), seconds=seconds, checksum=item.block.checksum
+            )
             return
         yield _Visited(partition, 0.0)
 
@@ -259,7 +261,7 @@ def _blas() -> ThreadpoolController:
 
 def _add(total: np.ndarray | None, visited: _Visited) -> np.ndarray | None:
     """Add a partition's vector, times its weight, to a float64 sum that starts as None."""
-    if not visited.weight:
+    if not visited.weight or visited.vector is None:
         return total
     part = visited.vector.astype(np.float64)
     part *= visited.weight
@@ -277,11 +279,10 @@ class _Cut:
 
     def __call__(self, answers: Iterator[_Visited]) -> Iterator[tuple[int, _Visited]]:
         for visited in answers:
-            if visited.vector is None:
-                parts = [None] * self.slices
-            else:
-                parts = np.array_split(visited.vector, self.slices)
-            for number, part in enumerate(parts):
+            vector = visited.vector
+            parts = [] if vector is None else np.array_split(vector, self.slices)
+            for number in range(self.slices):
+                part = parts[number] if parts else None
                 state = visited.state if number == 0 else None
                 yield number, visited._replace(vector=part, state=state)
 

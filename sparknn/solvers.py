@@ -44,6 +44,10 @@ class Solver:
         """Take the function's value and gradient, (size,), at `point`."""
         raise NotImplementedError
 
+    def refresh(self, value: float, gradient: np.ndarray) -> None:
+        """Take value and gradient at `x` again, from a more precise computation, and go on."""
+        raise NotImplementedError
+
     def settled(self, tol: float) -> bool:
         """Return whether the last iteration lowered the value by less than `tol` of it."""
         if len(self.history) < 2:
@@ -70,7 +74,7 @@ class GradientDescent(Solver):
         move = self.step_size * np.asarray(gradient, np.float64)
         self.x = self.point = self.point - move
         self.iterations += 1
-        if np.linalg.norm(move) < self.tol * max(np.linalg.norm(self.x), 1.0):
+        if np.linalg.norm(move) < self.tol * max(float(np.linalg.norm(self.x)), 1.0):
             self.reason = "solution converged"
         elif self.iterations >= self.max_iter:
             self.reason = "max iterations reached"
@@ -96,11 +100,11 @@ class LBFGS(Solver):
     def __init__(self, start: np.ndarray, max_iter: int = 100, tol: float = 1e-6, memory: int = 10):
         super().__init__(start, max_iter, tol)
         self.value = math.inf
-        self.gradient: np.ndarray | None = None
+        self.gradient = np.zeros(0)
         self.pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=memory)
         # As in Breeze the infinity keeps the value test from ending a fit in its first twenty.
         self.recent: deque[float] = deque([math.inf], maxlen=20)
-        self.direction: np.ndarray | None = None
+        self.direction = np.zeros(0)
         self.search: _LineSearch | None = None
         self.restarted = False
 
@@ -126,7 +130,6 @@ class LBFGS(Solver):
             self.point = self.x + self.search.step * self.direction
 
     def refresh(self, value: float, gradient: np.ndarray) -> None:
-        """Take value and gradient at `x` again, from a more precise computation, and go on."""
         self.value, self.gradient = value, np.asarray(gradient, np.float64)
         self.history[-1] = self.recent[-1] = value
         self.restarted = False
@@ -197,8 +200,8 @@ class _LineSearch:
 
     def __init__(self, value: float, slope: float, step: float):
         self.value, self.slope, self.step = value, slope, step
-        self.low = (0.0, value, slope)
-        self.high: tuple[float, float, float] | None = None
+        self.low = self.high = (0.0, value, slope)
+        self.zooms = False
         self.tries = 0
         self.accepted = self.failed = False
 
@@ -206,10 +209,7 @@ class _LineSearch:
         """Take the function's value and slope at `step`."""
         self.tries += 1
         here = (self.step, value, slope)
-        if self.high is None:
-            self._bracket(here)
-        else:
-            self._zoom(here)
+        (self._zoom if self.zooms else self._bracket)(here)
         if not self.accepted and self.tries >= self.TRIES:
             self.failed = True
 
@@ -233,7 +233,7 @@ class _LineSearch:
             self.step = step * 1.5
 
     def _begin_zoom(self, low, high) -> None:
-        self.low, self.high, self.tries = low, high, 0
+        self.low, self.high, self.tries, self.zooms = low, high, 0, True
         self.step = _cubic_minimum(low, high)
 
     def _zoom(self, here: tuple[float, float, float]) -> None:

@@ -305,7 +305,7 @@ class _MinibatchFit:
                 self.batch,
                 filled,
             )
-        self.theta = np.array(start, objective.dtype)
+        self.theta: np.ndarray = np.array(start, objective.dtype)
         self.penalty, self.optimizer, self.settings = penalty, optimizer, settings
         optimizer.start(objective.size, objective.dtype)
         self.synchronous = settings.steps_per_round == 1
@@ -369,7 +369,7 @@ class _FullBatch:
         if hasattr(objective, "precise"):
             objective.precise = precise
         total, loss, weight = np.zeros(objective.size), 0.0, 0.0
-        out = np.empty(objective.size, objective.dtype)
+        out: np.ndarray = np.empty(objective.size, objective.dtype)
         for start in range(0, len(rows.features), objective.chunk):
             chunk = rows.between(start, start + objective.chunk)
             chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
@@ -413,7 +413,7 @@ class _Steps:
     def _gradient(
         self, theta: np.ndarray, epoch: int, step: int, partition: int, rows: Rows
     ) -> Answer:
-        out = np.empty(self.objective.size, self.objective.dtype)
+        out: np.ndarray = np.empty(self.objective.size, self.objective.dtype)
         chunk = self._chunk(rows, self._order(epoch, partition)[step])
         loss, weight = self.objective.gradient(
             theta, chunk, out, self._random(epoch, partition, step)
@@ -428,7 +428,7 @@ class _Steps:
         optimizer.start(objective.size, objective.dtype)
         if self.carries:
             optimizer.state = result[objective.size :].reshape(optimizer.state.shape)
-        out = np.empty(objective.size, objective.dtype)
+        out: np.ndarray = np.empty(objective.size, objective.dtype)
         loss, weight, used = 0.0, 0.0, 0
         last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
         order = self._order(epoch, partition)

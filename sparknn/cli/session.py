@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from pyspark import SparkContext
@@ -65,7 +65,7 @@ def _status(job: Callable[[], Any]) -> int:
     return 0
 
 
-def _standard_error() -> TextIO:
+def _standard_error() -> Any:
     """Return the stream for messages.
 
     spark-submit merges a job's two streams into its own standard output, where the closing line
@@ -82,7 +82,7 @@ class _JvmErrors(io.TextIOBase):
         self._stream = SparkContext._jvm.System.err
 
     def write(self, text: str) -> int:
-        getattr(self._stream, "print")(text)
+        self._stream.print(text)
         return len(text)
 
     def flush(self) -> None:

@@ -1,0 +1,352 @@
+"""Logistic regression."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+from pyspark import keyword_only
+from pyspark.ml.classification import _LogisticRegressionParams
+from pyspark.ml.linalg import DenseMatrix, DenseVector, Vectors
+from pyspark.sql import DataFrame
+
+from sparknn.blocks import Blocks
+from sparknn.classification.base import (
+    ClassificationModel,
+    Classifier,
+    binary_prediction,
+    output_units,
+)
+from sparknn.cluster import Cluster
+from sparknn.columns import Prediction
+from sparknn.errors import InvalidDataError
+from sparknn.linear import LinearObjective
+from sparknn.params import refuse_unimplemented, require, with_setters
+from sparknn.schema import declared_classes
+from sparknn.solvers import LBFGS
+from sparknn.training import Fitted, fit_full_batch, fit_minibatch
+
+__all__ = ["LogisticRegression", "LogisticRegressionModel"]
+
+logger = logging.getLogger("sparknn")
+
+
+@with_setters
+class LogisticRegression(Classifier, _LogisticRegressionParams):
+    """Logistic regression, binary and multinomial, with MLlib's objective and so its optimum.
+
+    It minimises the weighted mean of the rows' cross-entropy plus an L2 penalty, regParam / 2
+    times the sum of squared coefficients: those of standardised columns (divided by their
+    deviation) with `standardization`, else those of the columns as they are.
+
+    Parameters
+    ----------
+    featuresCol, labelCol, predictionCol, probabilityCol, rawPredictionCol, weightCol : str
+        A vector or array column; labels 0..K-1; names of the columns that `transform` adds ("":
+        not computed); row weights, by default all 1.
+    maxIter : int, default 100
+        Iterations of "l-bfgs", epochs of "sgd".
+    regParam : float, default 0.0
+    tol : float, default 1e-6
+        "l-bfgs" stops when the objective changes by less than tol times its first value in twenty
+        iterations, or the gradient is shorter than tol times the objective; "sgd" when an epoch's
+        loss changes by less than tol of it.
+    fitIntercept, standardization : bool, default True
+    family : str, default "auto"
+        "binomial", "multinomial", or by the number of classes.
+    solver : str, default "l-bfgs"
+        Or "sgd": minibatches on virtually centred and scaled columns, several partitions at once.
+        For 10 epochs on data like MNIST use stepSize 0.1, momentum 0.9, blockSize 32 and
+        stepSizeSchedule "linear".
+    stepSize, stepSizeSchedule, momentum, blockSize, stepsPerRound, seed
+        Of "sgd": 0.03, "constant" ("linear" and "cosine" fall to zero), 0.0, 128 rows per
+        partition and step, 0 (parameters are averaged after each pass), 1.
+    numPartitions : int, optional
+        By default one per core, or fewer where there are few rows.
+    handleInvalid : str, default "error"
+        "skip" leaves invalid rows out.
+    deterministic : bool, default False
+        Fail where a block that had to be packed again came out different.
+
+    Raises
+    ------
+    InvalidDataError
+        By `fit`: for rows, labels or weights that are invalid, with the column and the first row.
+    DivergenceError
+        By `fit`: where the loss becomes infinite or NaN.
+
+    References
+    ----------
+    Nocedal and Wright (2006), Numerical Optimization, chapter 7; McMahan et al. (2017),
+    Communication-efficient learning of deep networks, algorithm 1 (averaging).
+    """
+
+    SOLVERS = ("l-bfgs", "sgd")
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        maxIter: int = 100,
+        regParam: float = 0.0,
+        elasticNetParam: float = 0.0,
+        tol: float = 1e-6,
+        fitIntercept: bool = True,
+        threshold: float = 0.5,
+        thresholds: list[float] | None = None,
+        probabilityCol: str = "probability",
+        rawPredictionCol: str = "rawPrediction",
+        standardization: bool = True,
+        weightCol: str | None = None,
+        aggregationDepth: int = 2,
+        family: str = "auto",
+        lowerBoundsOnCoefficients=None,
+        upperBoundsOnCoefficients=None,
+        lowerBoundsOnIntercepts=None,
+        upperBoundsOnIntercepts=None,
+        maxBlockSizeInMB: float = 0.0,
+        solver: str = "l-bfgs",
+        stepSize: float = 0.03,
+        stepSizeSchedule: str = "constant",
+        momentum: float = 0.0,
+        blockSize: int = 128,
+        stepsPerRound: int = 0,
+        seed: int | None = None,
+        numPartitions: int | None = None,
+        handleInvalid: str = "error",
+        deterministic: bool = False,
+    ):
+        super().__init__()
+        self._setDefault(solver="l-bfgs")
+        self._set(**self._input_kwargs)
+
+    @keyword_only
+    def setParams(self, **kwargs: Any) -> LogisticRegression:
+        """Set any of the params that the constructor takes."""
+        return self._set(**self._input_kwargs)
+
+    def _check(self) -> None:
+        refuse_unimplemented(self, UNIMPLEMENTED)
+        self._check_training()
+        require(self, "regParam", lambda v: v >= 0, "at least 0")
+        families = ("auto", "binomial", "multinomial")
+        require(self, "family", lambda v: v.lower() in families, f"one of {', '.join(families)}")
+
+    def _train(self, cluster: Cluster, dataset: DataFrame) -> LogisticRegressionModel:
+        with self._pack(cluster, dataset, 0, None, precise=True) as blocks:
+            histogram = self._histogram(blocks, dataset)
+            multinomial = self._is_multinomial(len(histogram))
+            units = len(histogram) if multinomial else 1
+            if np.count_nonzero(histogram) == 1:
+                if self.getFitIntercept():
+                    return _constant_model(histogram, multinomial, blocks)
+                logger.warning("all labels are the same: coefficients may grow without bound")
+            fitted, objective = self._optimise(blocks, histogram, units)
+        weights, intercepts = objective.raw(fitted.theta)
+        if multinomial and self.getRegParam() == 0:
+            # Without a penalty only differences between classes matter: centred as in glmnet.
+            weights = weights - weights.mean(axis=1, keepdims=True)
+        if multinomial and self.getFitIntercept():
+            intercepts = intercepts - intercepts.mean()
+        model = LogisticRegressionModel(weights.T, intercepts, len(histogram), multinomial)
+        model.training = fitted
+        return model
+
+    def _histogram(self, blocks: Blocks, dataset: DataFrame) -> np.ndarray:
+        """Return the weight of each class; a nominal label column says how many there are."""
+        declared = declared_classes(dataset, self.getLabelCol())
+        found = len(blocks.histogram)
+        if declared is not None and declared < found:
+            raise InvalidDataError(
+                f"column {self.getLabelCol()!r} declares {declared} classes in its metadata, but "
+                f"holds the label {found - 1}"
+            )
+        return np.pad(blocks.histogram, (0, (declared or found) - found))
+
+    def _is_multinomial(self, classes: int) -> bool:
+        family = self.getFamily().lower()
+        if family == "binomial" and classes > 2:
+            raise InvalidDataError(
+                f"family='binomial' is for two classes, and column {self.getLabelCol()!r} holds "
+                f"{classes}; use family='multinomial'"
+            )
+        return family == "multinomial" or (family == "auto" and classes > 2)
+
+    def _optimise(
+        self, blocks: Blocks, histogram: np.ndarray, units: int
+    ) -> tuple[Fitted, LinearObjective]:
+        mean, deviation = blocks.moments()
+        intercept = self.getFitIntercept()
+        # Columns that hardly vary would take huge steps if divided by their deviation alone.
+        floor = SGD_FLOOR * math.sqrt(np.mean(deviation**2)) if self._is_minibatch else 0.0
+        scale = np.where(deviation > 0, deviation + floor, 0.0)
+        centre = mean if intercept else np.zeros_like(mean)
+        objective = LinearObjective(centre, scale, units, intercept)
+        penalty = objective.penalty(self.getRegParam(), deviation, self.getStandardization())
+        start = np.zeros(objective.size)
+        if intercept:
+            start[-units:] = _prior_scores(histogram, units)
+        name = "logistic regression"
+        if self._is_minibatch:
+            fitted = fit_minibatch(
+                blocks,
+                objective,
+                penalty,
+                self._optimizer(),
+                start,
+                self._minibatch(),
+                name,
+                self.getDeterministic(),
+            )
+        else:
+            solver = LBFGS(start, self.getMaxIter(), self.getTol())
+            fitted = fit_full_batch(
+                blocks, objective, penalty, solver, name, self.getDeterministic()
+            )
+        return fitted, objective
+
+
+UNIMPLEMENTED = (
+    "elasticNetParam",
+    "threshold",
+    "thresholds",
+    "lowerBoundsOnCoefficients",
+    "upperBoundsOnCoefficients",
+    "lowerBoundsOnIntercepts",
+    "upperBoundsOnIntercepts",
+    "aggregationDepth",
+    "maxBlockSizeInMB",
+)
+"""MLlib's params whose meaning is not built yet."""
+
+SGD_FLOOR = 0.1
+"""Added to each column's deviation, as a share of their root mean square, before it divides."""
+
+
+def _prior_scores(histogram: np.ndarray, units: int) -> np.ndarray:
+    """Return the intercepts that predict the classes' shares, where fits begin as MLlib's do."""
+    if units == 1:
+        with np.errstate(divide="ignore"):
+            return np.log(histogram[1:2] / histogram[0])
+    scores = np.log1p(histogram)
+    return scores - scores.mean()
+
+
+def _constant_model(
+    histogram: np.ndarray, multinomial: bool, blocks: Blocks
+) -> LogisticRegressionModel:
+    """Return the model for a single class: it is certain, whatever the features."""
+    logger.warning("all labels are the same: the coefficients are zero")
+    units = len(histogram) if multinomial else 1
+    if multinomial:
+        intercepts = np.where(histogram > 0, np.inf, 0.0)
+    else:
+        intercepts = np.array([np.inf if len(histogram) == 2 else -np.inf])
+    model = LogisticRegressionModel(
+        np.zeros((units, blocks.features)), intercepts, len(histogram), multinomial
+    )
+    model.training = Fitted(
+        np.zeros(0), [0.0], reason="single class", rows=blocks.rows, skipped=blocks.skipped
+    )
+    return model
+
+
+class LogisticRegressionModel(ClassificationModel, _LogisticRegressionParams):
+    """A fitted logistic regression.
+
+    Parameters
+    ----------
+    coefficients : array of (1, features) for binomial, else (classes, features)
+    intercepts : array of (1,) or (classes,)
+    numClasses : int
+    multinomial : bool
+    """
+
+    def __init__(
+        self,
+        coefficients: np.ndarray,
+        intercepts: np.ndarray,
+        numClasses: int,
+        multinomial: bool,
+    ):
+        super().__init__()
+        self._coefficients = np.asarray(coefficients, np.float64)
+        self._intercepts = np.asarray(intercepts, np.float64)
+        self._classes, self._multinomial = numClasses, multinomial
+
+    @property
+    def coefficientMatrix(self) -> DenseMatrix:
+        """The coefficients, (1 or classes, features)."""
+        return DenseMatrix(*self._coefficients.shape, self._coefficients.ravel(), True)
+
+    @property
+    def interceptVector(self) -> DenseVector:
+        """The intercepts, (1 or classes,)."""
+        return Vectors.dense(self._intercepts)
+
+    @property
+    def coefficients(self) -> DenseVector:
+        """The coefficients of a binomial model, (features,)."""
+        self._require_binomial("coefficientMatrix")
+        return Vectors.dense(self._coefficients[0])
+
+    @property
+    def intercept(self) -> float:
+        """The intercept of a binomial model."""
+        self._require_binomial("interceptVector")
+        return float(self._intercepts[0])
+
+    def _require_binomial(self, instead: str) -> None:
+        if self._multinomial:
+            raise ValueError(
+                f"a multinomial model has no single set of coefficients: use {instead}"
+            )
+
+    @property
+    def numClasses(self) -> int:
+        """The number of classes."""
+        return self._classes
+
+    @property
+    def numFeatures(self) -> int:
+        """The number of features."""
+        return self._coefficients.shape[1]
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        refuse_unimplemented(self, UNIMPLEMENTED)
+        return super()._transform(dataset)
+
+    def _predictor(self):
+        coefficients, intercepts = self._coefficients, self._intercepts
+        multinomial = self._multinomial
+
+        def predict(features: np.ndarray) -> Prediction:
+            margins = features @ coefficients.T + intercepts
+            if multinomial:
+                return Prediction(
+                    margins, output_units("softmax", margins), margins.argmax(axis=1).astype(float)
+                )
+            return binary_prediction(margins, output_units("sigmoid", margins))
+
+        return predict
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {"coefficients": self._coefficients, "intercepts": self._intercepts}
+
+    def _facts(self) -> dict[str, Any]:
+        return {"numClasses": self._classes, "multinomial": self._multinomial}
+
+    @classmethod
+    def _restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]):
+        return cls(arrays["coefficients"], arrays["intercepts"], **facts)
+
+    def __repr__(self) -> str:
+        return (
+            f"LogisticRegressionModel: uid={self.uid}, numClasses={self.numClasses}, "
+            f"numFeatures={self.numFeatures}"
+        )

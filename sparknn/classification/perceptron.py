@@ -1,0 +1,285 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyspark import keyword_only
+from pyspark.ml.classification import _MultilayerPerceptronParams
+from pyspark.ml.linalg import DenseVector, Vector, Vectors
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasRegParam
+from pyspark.sql import DataFrame
+
+from sparknn.blocks import Blocks
+from sparknn.classification.base import (
+    ClassificationModel,
+    Classifier,
+    binary_prediction,
+    output_units,
+)
+from sparknn.cluster import Cluster
+from sparknn.columns import Prediction
+from sparknn.network import Network
+from sparknn.params import require, to_names, to_rates, with_setters
+from sparknn.solvers import LBFGS, GradientDescent, Solver
+from sparknn.training import Fitted, fit_full_batch, fit_minibatch
+
+__all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
+
+
+class _PerceptronParams(_MultilayerPerceptronParams):
+    """The params that the perceptron and its model have beyond MLlib's."""
+
+    activation: Param = Param(
+        Params._dummy(),
+        "activation",
+        "of hidden units: sigmoid, tanh, relu or linear; one name, or a list with one for each "
+        "hidden layer",
+        typeConverter=to_names,
+    )
+    loss: Param[str] = Param(
+        Params._dummy(),
+        "loss",
+        "crossEntropy: softmax outputs, or a sigmoid one where layers end in 1; squared: sigmoid "
+        "outputs with squared error",
+        typeConverter=TypeConverters.toString,
+    )
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._setDefault(activation="sigmoid", loss="crossEntropy")
+
+    def getActivation(self) -> str | list[str]:
+        """Gets the value of activation or its default value."""
+        return self.getOrDefault(self.activation)
+
+    def getLoss(self) -> str:
+        """Gets the value of loss or its default value."""
+        return self.getOrDefault(self.loss)
+
+    def _network(self, dropout: float | list[float] = 0.0) -> Network:
+        loss = "sigmoid-squared" if self.getLoss() == "squared" else None
+        return Network(self.getLayers(), self.getActivation(), loss, dropout)
+
+
+@with_setters
+class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam):
+    """A multilayer perceptron; MLlib's with every default unchanged.
+
+    Parameters
+    ----------
+    featuresCol, labelCol, predictionCol, probabilityCol, rawPredictionCol : str
+        A vector or array column; labels 0..K-1; names of the columns that `transform` adds ("":
+        not computed).
+    layers : list of int
+        Sizes from the input to the output layer. The last is the number of classes, or 1 for two
+        classes and a sigmoid unit.
+    activation : str or list of str, default "sigmoid"
+        Of hidden units: "sigmoid", "tanh", "relu", "linear"; a list has one for each layer.
+    loss : str, default "crossEntropy"
+        Or "squared": sigmoid outputs with half the squared error.
+    dropout : float or list of float, default 0.0
+        Probability in [0, 1) of leaving out hidden units in training; a list begins with the
+        inputs' and goes on with each hidden layer's.
+    regParam : float, default 0.0
+        L2 penalty on the weights, not the biases: regParam / 2 times the sum of squares.
+    solver : str, default "l-bfgs"
+        "l-bfgs" and "gd" use all rows in every iteration; "sgd" and "adam" use minibatches.
+    maxIter : int, default 100
+        Iterations of a full-batch solver, epochs of a minibatch one.
+    tol : float, default 1e-6
+        When to stop, see `LogisticRegression`; "gd" stops when a step is shorter than tol times
+        the weights.
+    blockSize : int, default 128
+        Rows per partition and minibatch step. Full-batch solvers take what suits the cache.
+    stepSize : float, default 0.03, for "adam" 0.001
+    stepSizeSchedule : str, default "constant"
+        "linear" and "cosine" fall to zero over the epochs.
+    momentum : float, default 0.0
+        Of "sgd", in [0, 1).
+    stepsPerRound : int, default 0
+        1: gradients of all partitions are added up at every step. 0: each partition takes steps
+        on its own rows, and the weights are averaged after each pass; more: after so many steps.
+    initialWeights : Vector, optional
+        In MLlib's layout; by default drawn with `seed`, uniform in ±2.4 / inputs for sigmoid as
+        MLlib's are, Glorot's for tanh and linear, He's for relu.
+    seed : int, default 1
+    numPartitions, handleInvalid, deterministic
+        See `LogisticRegression`.
+
+    Raises
+    ------
+    ValueError
+        By `fit`: for params out of range.
+    InvalidDataError
+        By `fit`: for rows or labels that are invalid or do not fit `layers`.
+    DivergenceError
+        By `fit`: where the loss becomes infinite or NaN.
+
+    References
+    ----------
+    Rumelhart, Hinton and Williams (1986), Learning representations by back-propagating errors;
+    McMahan et al. (2017), Communication-efficient learning of deep networks (averaging);
+    Srivastava et al. (2014), Dropout.
+    """
+
+    SOLVERS = ("l-bfgs", "gd", "sgd", "adam")
+
+    dropout: Param = Param(
+        Params._dummy(),
+        "dropout",
+        "probability in [0, 1) of leaving out hidden units in training; a list begins with the "
+        "inputs' and goes on with each hidden layer's",
+        typeConverter=to_rates,
+    )
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        maxIter: int = 100,
+        tol: float = 1e-6,
+        seed: int | None = None,
+        layers: list[int] | None = None,
+        blockSize: int = 128,
+        stepSize: float = 0.03,
+        solver: str = "l-bfgs",
+        initialWeights: Vector | None = None,
+        probabilityCol: str = "probability",
+        rawPredictionCol: str = "rawPrediction",
+        activation: str | list[str] = "sigmoid",
+        loss: str = "crossEntropy",
+        dropout: float | list[float] = 0.0,
+        regParam: float = 0.0,
+        stepSizeSchedule: str = "constant",
+        momentum: float = 0.0,
+        stepsPerRound: int = 0,
+        numPartitions: int | None = None,
+        handleInvalid: str = "error",
+        deterministic: bool = False,
+    ):
+        super().__init__()
+        self._setDefault(dropout=0.0, regParam=0.0)
+        self._set(**self._input_kwargs)
+
+    @keyword_only
+    def setParams(self, **kwargs: Any) -> MultilayerPerceptronClassifier:
+        """Set any of the params that the constructor takes."""
+        return self._set(**self._input_kwargs)
+
+    def getDropout(self) -> float | list[float]:
+        """Gets the value of dropout or its default value."""
+        return self.getOrDefault(self.dropout)
+
+    def _check(self) -> None:
+        self._check_training()
+        if not self.isSet(self.layers):
+            raise ValueError(
+                "MultilayerPerceptronClassifier: set layers to the sizes of all layers, such as "
+                "[784, 100, 10]"
+            )
+        require(self, "regParam", lambda v: v >= 0, "at least 0")
+        require(self, "loss", lambda v: v in ("crossEntropy", "squared"), "crossEntropy or squared")
+        network = self._network(self.getDropout())
+        if self.isDefined(self.initialWeights) and len(self.getInitialWeights()) != network.size:
+            raise ValueError(
+                f"initialWeights holds {len(self.getInitialWeights())} values, and layers "
+                f"{self.getLayers()} have {network.size}"
+            )
+
+    def _train(
+        self, cluster: Cluster, dataset: DataFrame
+    ) -> MultilayerPerceptronClassificationModel:
+        network = self._network(self.getDropout())
+        if self.isDefined(self.initialWeights):
+            start = self.getInitialWeights().toArray()
+        else:
+            start = network.initial(self.getSeed())
+        classes = max(2, network.layers[-1])
+        with self._pack(cluster, dataset, classes, network.layers[0], precise=False) as blocks:
+            fitted = self._optimise(blocks, network, start)
+        model = MultilayerPerceptronClassificationModel(fitted.theta)
+        model.training = fitted
+        return model
+
+    def _optimise(self, blocks: Blocks, network: Network, start: np.ndarray) -> Fitted:
+        penalty = network.penalty(self.getRegParam())
+        name = "perceptron"
+        if self._is_minibatch:
+            return fit_minibatch(
+                blocks,
+                network,
+                penalty,
+                self._optimizer(),
+                start,
+                self._minibatch(),
+                name,
+                self.getDeterministic(),
+            )
+        solver: Solver
+        if self.getSolver() == "gd":
+            solver = GradientDescent(start, self.getStepSize(), self.getMaxIter(), self.getTol())
+        else:
+            solver = LBFGS(start, self.getMaxIter(), self.getTol())
+        return fit_full_batch(blocks, network, penalty, solver, name, self.getDeterministic())
+
+
+class MultilayerPerceptronClassificationModel(ClassificationModel, _PerceptronParams):
+    """A fitted multilayer perceptron.
+
+    Parameters
+    ----------
+    weights : array of (parameters,)
+        In MLlib's layout: layer by layer the weights, (inputs, units) in C order, then the biases.
+    """
+
+    def __init__(self, weights: np.ndarray):
+        super().__init__()
+        self._weights = np.asarray(weights, np.float64)
+
+    @property
+    def weights(self) -> DenseVector:
+        """All weights and biases, in MLlib's layout."""
+        return Vectors.dense(self._weights)
+
+    @property
+    def numClasses(self) -> int:
+        """The number of classes."""
+        return max(2, self.getLayers()[-1])
+
+    @property
+    def numFeatures(self) -> int:
+        """The number of features."""
+        return self.getLayers()[0]
+
+    def _predictor(self):
+        network, theta = self._network(), self._weights.astype(np.float32)
+
+        def predict(features: np.ndarray) -> Prediction:
+            scores = network.scores(theta, features).astype(np.float64)
+            probability = output_units(network.loss.name, scores)
+            if scores.shape[1] == 1:
+                return binary_prediction(scores, probability)
+            probability /= probability.sum(axis=1, keepdims=True)
+            return Prediction(scores, probability, scores.argmax(axis=1).astype(float))
+
+        return predict
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {"weights": self._weights}
+
+    @classmethod
+    def _restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]):
+        return cls(arrays["weights"])
+
+    def __repr__(self) -> str:
+        return (
+            f"MultilayerPerceptronClassificationModel: uid={self.uid}, "
+            f"numLayers={len(self.getLayers())}, numClasses={self.numClasses}, "
+            f"numFeatures={self.numFeatures}"
+        )
