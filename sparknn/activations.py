@@ -6,7 +6,12 @@ weights that suits it. To add one, write a class here and name it in `ACTIVATION
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+Random = Any
+"""A numpy.random.Generator, or for sigmoid units also Spark's (`xorshift`)."""
 
 __all__ = ["ACTIVATIONS", "Activation", "activation"]
 
@@ -24,7 +29,7 @@ class Activation:
         """Multiply `delta` by the derivative, which is expressed in the activations `a`."""
         raise NotImplementedError
 
-    def initial(self, fan_in: int, fan_out: int, random: np.random.Generator) -> np.ndarray:
+    def initial(self, fan_in: int, fan_out: int, random: Random) -> np.ndarray:
         """Draw a layer's initial parameters: `fan_in * fan_out` weights, then `fan_out` biases.
 
         By default Glorot and Bengio's uniform weights (2010, equation 16) and zero biases.
@@ -51,9 +56,9 @@ class Sigmoid(Activation):
         delta *= a
         delta *= 1 - a
 
-    def initial(self, fan_in: int, fan_out: int, random: np.random.Generator) -> np.ndarray:
-        """Draw weights and biases as MLlib's perceptron does: uniform in ±2.4 / fan_in."""
-        return random.uniform(-2.4, 2.4, fan_in * fan_out + fan_out) / fan_in
+    def initial(self, fan_in: int, fan_out: int, random: Random) -> np.ndarray:
+        """Draw weights and biases as MLlib's perceptron does: uniform in ±2.4 / sqrt(fan_in)."""
+        return random.uniform(-2.4, 2.4, fan_in * fan_out + fan_out) / np.sqrt(fan_in)
 
 
 class Tanh(Activation):
@@ -79,7 +84,7 @@ class Relu(Activation):
     def backward(self, delta: np.ndarray, a: np.ndarray) -> None:
         delta *= a > 0
 
-    def initial(self, fan_in: int, fan_out: int, random: np.random.Generator) -> np.ndarray:
+    def initial(self, fan_in: int, fan_out: int, random: Random) -> np.ndarray:
         """Draw normal weights of variance 2 / fan_in (He et al., 2015, equation 10)."""
         weights = random.standard_normal(fan_in * fan_out) * np.sqrt(2.0 / fan_in)
         return np.concatenate([weights, np.zeros(fan_out)])

@@ -181,6 +181,9 @@ class BlockWriter:
         features = rows[:, : self.features]
         if self.shift:
             mean, deviation = features.mean(axis=0), features.std(axis=0)
+            # Exactly, so that nothing is left of a constant column, not even its rounding.
+            constant = features.min(axis=0) == features.max(axis=0)
+            mean = np.where(constant, features[0], mean)
             self.offset = np.where(np.abs(mean) > 8 * deviation, mean, 0.0)
         if self.moments:
             self.sums, self.squares = np.zeros(self.features), np.zeros(self.features)
@@ -244,6 +247,8 @@ def _segments(rows: Rows, classes: bool) -> np.ndarray:
     """Describe each segment by its rows, means and mean squares, as `Summary.segments` has them."""
     bounds = np.linspace(0, len(rows.features), SEGMENTS + 1).astype(np.int64)
     described = []
+    # Each block has an offset of its own; what is compared is the features as they were.
+    offset = rows.offset if rows.offset is not None and rows.offset.any() else None
     if classes:
         labels = rows.targets[:, 0].astype(np.intp)
         most = int(labels.max()) + 1
@@ -255,7 +260,7 @@ def _segments(rows: Rows, classes: bool) -> np.ndarray:
             squares = means
         else:
             part = rows.between(start, stop)
-            compared = [_spread(part.features)]
+            compared = [_spread(part.features if offset is None else part.features + offset)]
             if rows.targets is not rows.features:
                 compared.append(_spread(part.targets))
             values = np.hstack(compared)

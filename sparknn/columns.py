@@ -80,12 +80,14 @@ def _output(column: Column, part: str, name: str, classes: int) -> Column:
     """Return one column as MLlib gives it, with the attributes that its own stages read."""
     if part == "label":
         return column.alias(name, metadata={"ml_attr": {"type": "nominal", "num_vals": classes}})
-    return array_to_vector(column).alias(name, metadata={"ml_attr": {"num_attrs": classes}})
+    # On the way from pandas NaN turned into null, which a vector cannot hold.
+    numbers = F.transform(column, lambda x: F.coalesce(x, F.lit(float("nan"))))
+    return array_to_vector(numbers).alias(name, metadata={"ml_attr": {"num_attrs": classes}})
 
 
 def _column_function(predict: Callable[[np.ndarray], Prediction], width: int, parts: list[str]):
     """Return the column function that computes `parts` of a prediction as a struct."""
-    vector = ArrayType(DoubleType(), False)
+    vector = ArrayType(DoubleType())
     schema = StructType(
         [StructField(part, DoubleType() if part == "label" else vector) for part in parts]
     )

@@ -28,10 +28,15 @@ def row_keys(seed: int, partition: int, positions: np.ndarray) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         z = positions.astype(np.uint64) + (np.uint64(partition) << np.uint64(40))
-        z = (z + np.uint64(seed % 2**64)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+        # The seed is mixed by itself first: added as it is, it would only move the keys by rows.
+        return _mixed(z + _mixed(np.array(int(seed) % 2**64, np.uint64)))
+
+
+def _mixed(z: np.ndarray) -> np.ndarray:
+    z = z * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 class Spool:
@@ -100,7 +105,9 @@ def alike(segments: list[np.ndarray]) -> bool:
     variance = (sizes * squares).sum(axis=0) / total - centre**2
     varies = variance > 1e-12 * np.maximum(centre**2, 1e-30)
     off = np.abs(means - centre)[:, varies] / np.sqrt(variance[varies])
-    if (off > 0.1 + 6 / np.sqrt(sizes)).any():
+    # A piece that holds a rare class or a large value by chance varies more within itself.
+    own = np.maximum((squares - means**2)[:, varies] / variance[varies], 1)
+    if ((off > 0.1 + 6 * np.sqrt(own / sizes)) & (sizes >= 10)).any():
         return False
     freedom = len(pieces) - 1
     spread = (sizes * off**2).sum(axis=0)

@@ -44,14 +44,14 @@ class Loss:
 
 
 class SoftmaxCrossEntropy(Loss):
-    """Softmax units with cross-entropy, -log p(label)."""
+    """Softmax units with cross-entropy, -log p(label); targets are class labels."""
 
     name = "softmax"
 
     def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         rows = np.arange(len(scores))
-        labels = targets[:, 0].astype(np.intp)
         scores -= scores.max(axis=1, keepdims=True)
+        labels = targets[:, 0].astype(np.intp)
         label_scores = scores[rows, labels]
         np.exp(scores, out=scores)
         totals = scores.sum(axis=1, keepdims=True)

@@ -16,6 +16,7 @@ from sparknn.activations import activation as activation_named
 from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
+from sparknn.xorshift import XorShift
 
 __all__ = ["Network"]
 
@@ -101,9 +102,14 @@ class Network:
         """Draw initial parameters, (size,) float64, each layer's by the activation above it.
 
         The output layer is drawn as the last hidden layer is; without one, as for sigmoid units.
+        A network of sigmoid units alone gets the very weights that MLlib draws for the seed.
         """
-        random = np.random.Generator(np.random.PCG64(_entropy(seed)))
         kinds = [*self.activations, *(self.activations[-1:] or [activation_named("sigmoid")])]
+        random: np.random.Generator | XorShift
+        if all(kind.name == "sigmoid" for kind in kinds):
+            random = XorShift(seed)
+        else:
+            random = np.random.Generator(np.random.PCG64(int(seed) % 2**64))
         return np.concatenate(
             [
                 kind.initial(inputs, units, random)
@@ -235,8 +241,3 @@ def _one_each(value, count: int, option: str, places: str) -> list:
     if len(values) != count:
         raise ValueError(f"{option} names {len(values)} values for {count} {places}")
     return values
-
-
-def _entropy(seed: int) -> int:
-    """Return `seed` as the non-negative integer that NumPy's generators take."""
-    return int(seed) % 2**64

@@ -170,7 +170,7 @@ class Parser:
             parts = [batch.column(index) for index in range(single)]
             features = np.stack([_numbers(part) for part in parts], axis=1)
             null = np.logical_or.reduce([_nulls(part) for part in parts])
-            wrong = np.zeros(len(null), bool)
+            wrong = np.full(len(null), single != self.width)
         else:
             features, null, wrong = _vectors(batch.column(0), self.width or 0)
         targets = np.empty((batch.num_rows, len(layout.targets)))
@@ -190,7 +190,7 @@ class Parser:
         labels, vectors = [], []
         for item in objects:
             label, vector = _pair(item) if labelled else (0.0, item)
-            labels.append(np.nan if label is None else label)
+            labels.append(self._numbers_of(label) if labelled else [])
             vectors.append(None if vector is None else _dense(vector))
         if self.width is None:
             self.width = next((len(vector) for vector in vectors if vector is not None), None)
@@ -200,10 +200,16 @@ class Parser:
         features = np.zeros((rows, width))
         for index in np.flatnonzero(~(null | wrong)):
             features[index] = vectors[index]
-        targets = np.asarray(labels, np.float64).reshape(rows, -1) if labelled else None
-        if targets is None or not self.layout.targets:
-            targets = np.empty((rows, 0))
+        targets = np.array(labels, np.float64).reshape(rows, -1)
         return Table(features, targets, None, null, wrong, {})
+
+    def _numbers_of(self, label) -> list | np.ndarray:
+        """Return an object's label as a number for each target, NaN where it has not as many."""
+        count = len(self.layout.targets)
+        if not count:
+            return []
+        numbers = np.ravel(np.nan if label is None else label)
+        return numbers if len(numbers) == count else np.full(count, np.nan)
 
     def _checked(self, table: Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the valid rows of `table` as one window, or nothing where there are none."""
@@ -251,8 +257,8 @@ class Parser:
             values = table.targets[:, index]
             null = table.missing.get(name, np.zeros(len(values), bool))
             self.faults.note(name, "null", null, start)
-            odd = ~np.isfinite(values) & ~null
-            self.faults.note(name, "NaN or infinite", odd, start, values)
+            odd = ~(np.abs(values) <= LARGEST) & ~null
+            self.faults.note(name, "NaN, infinite or beyond 32-bit floats", odd, start, values)
             bad |= null | odd
             if layout.classes is not None:
                 wrong = ~bad & ((values < 0) | (values != np.floor(values)))
@@ -269,7 +275,7 @@ class Parser:
             return np.zeros(len(table.null), bool)
         name, weights = self.layout.weight, table.weights
         null = table.missing[name]
-        odd = ~null & ~(np.isfinite(weights) & (weights >= 0))
+        odd = ~null & ~((weights <= LARGEST) & (weights >= 0))
         self.faults.note(name, "null", null, start)
         self.faults.note(name, "negative, NaN or infinite", odd, start, weights)
         return null | odd
@@ -327,7 +333,7 @@ def _unwrapped_vectors(
 def _scatter(numbers: np.ndarray, lengths: np.ndarray, good: np.ndarray, width: int) -> np.ndarray:
     """Return (rows, width) zeros with the `good` rows' values, which stand one after another."""
     rows = np.zeros((len(lengths), width))
-    rows[good] = numbers[np.repeat(good, lengths)].reshape(-1, width)
+    rows[good] = numbers[np.repeat(good, lengths)].reshape(np.count_nonzero(good), width)
     return rows
 
 

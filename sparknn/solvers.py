@@ -109,7 +109,7 @@ class LBFGS(Solver):
         self.restarted = False
 
     def tell(self, value: float, gradient: np.ndarray) -> None:
-        gradient = np.asarray(gradient, np.float64)
+        gradient = np.array(gradient, np.float64)
         if self.search is None:
             self._accept(self.point, value, gradient)
             self._next_iteration()
@@ -130,8 +130,10 @@ class LBFGS(Solver):
             self.point = self.x + self.search.step * self.direction
 
     def refresh(self, value: float, gradient: np.ndarray) -> None:
-        self.value, self.gradient = value, np.asarray(gradient, np.float64)
-        self.history[-1] = self.recent[-1] = value
+        self.value, self.gradient = value, np.array(gradient, np.float64)
+        self.history[-1] = value
+        if self.iterations:
+            self.recent[-1] = value
         self.restarted = False
         self._next_iteration()
 

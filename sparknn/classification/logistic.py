@@ -328,9 +328,10 @@ class LogisticRegressionModel(ClassificationModel, _LogisticRegressionParams):
         def predict(features: np.ndarray) -> Prediction:
             margins = features @ coefficients.T + intercepts
             if multinomial:
-                return Prediction(
-                    margins, output_units("softmax", margins), margins.argmax(axis=1).astype(float)
-                )
+                # The infinite intercept of a single class would make softmax divide infinities.
+                finite = np.nan_to_num(margins, nan=np.nan, posinf=1e300)
+                probability = output_units("softmax", finite)
+                return Prediction(margins, probability, margins.argmax(axis=1).astype(float))
             return binary_prediction(margins, output_units("sigmoid", margins))
 
         return predict

@@ -103,8 +103,8 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         1: gradients of all partitions are added up at every step. 0: each partition takes steps
         on its own rows, and the weights are averaged after each pass; more: after so many steps.
     initialWeights : Vector, optional
-        In MLlib's layout; by default drawn with `seed`, uniform in ±2.4 / inputs for sigmoid as
-        MLlib's are, Glorot's for tanh and linear, He's for relu.
+        In MLlib's layout; by default drawn with `seed`, for sigmoid the very ones that MLlib draws
+        (uniform in ±2.4 / sqrt(inputs)), Glorot's for tanh and linear, He's for relu.
     seed : int, default 1
     numPartitions, handleInvalid, deterministic
         See `LogisticRegression`.

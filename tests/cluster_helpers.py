@@ -1,0 +1,188 @@
+"""What the tests of the cluster's floor share: data sets, opened blocks, visitors.
+
+The workers import this module too, so it needs no pytest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from pyspark import RDD
+from pyspark.sql import DataFrame, SparkSession
+
+from sparknn.blocks import Blocks, Source, _Packer, pack
+from sparknn.cluster import Cluster
+from sparknn.objective import Rows
+from sparknn.rounds import Answer
+from sparknn.rows import Layout
+from sparknn.schema import feature_columns, numeric_column
+
+
+def frame(spark: SparkSession, parts: list[list], schema) -> DataFrame:
+    """Return a DataFrame that has exactly these rows in these partitions."""
+    return spark.createDataFrame(in_parts(spark, parts), schema)
+
+
+def in_parts(spark: SparkSession, parts: list[list]) -> RDD:
+    """Return an RDD that has exactly these elements in these partitions."""
+    numbered = spark.sparkContext.parallelize(range(len(parts)), len(parts))
+    return numbered.flatMap(lambda number: parts[number])
+
+
+def pack_frame(
+    cluster: Cluster,
+    data: DataFrame,
+    features: str | list[str] = "features",
+    targets: tuple[str, ...] = (),
+    weight: str | None = None,
+    classes: int | None = None,
+    partitions: int | None = None,
+    skip: bool = False,
+    **source,
+) -> Blocks:
+    """Pack a DataFrame as the estimators do."""
+    columns, single = feature_columns(data, features)
+    columns += [numeric_column(data, name) for name in targets]
+    if weight:
+        columns.append(numeric_column(data, weight))
+    name = features if isinstance(features, str) else ", ".join(features)
+    layout = Layout(name, single, targets, classes, weight, skip=skip)
+    return pack(cluster, data, Source(layout, **source), partitions, columns)
+
+
+def pack_rdd(
+    cluster: Cluster,
+    data: RDD,
+    targets: tuple[str, ...] = ("label",),
+    classes: int | None = None,
+    partitions: int | None = None,
+    skip: bool = False,
+    **source,
+) -> Blocks:
+    """Pack an RDD as `train` does."""
+    layout = Layout(targets=targets, classes=classes, skip=skip)
+    return pack(cluster, data, Source(layout, **source), partitions)
+
+
+def tables(blocks: Blocks) -> list[np.ndarray]:
+    """Return the rows of each block: features, targets and weight side by side, float64."""
+    return [_table(item.block.open(), item.block.targets) for item in blocks.packed]
+
+
+def _table(rows: Rows, targets: int) -> np.ndarray:
+    features = np.array(rows.features, np.float64)
+    if rows.offset is not None and len(features):
+        features += rows.offset
+    parts = [features, rows.targets] if targets else [features]
+    if rows.weights is not None:
+        parts.append(rows.weights[:, np.newaxis])
+    return np.hstack(parts)
+
+
+def assert_same_rows(blocks: Blocks, expected: np.ndarray, rtol: float = 0) -> None:
+    """Assert that the blocks hold these rows, each exactly as often, in whatever order."""
+    found = np.vstack([table for table in tables(blocks) if len(table)])
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(_sorted(found), _sorted(expected), rtol=rtol)
+
+
+def _sorted(rows: np.ndarray) -> np.ndarray:
+    return rows[np.lexsort(rows.T[::-1])]
+
+
+def were_dealt(blocks: Blocks) -> bool:
+    """Return whether the rows were dealt out anew rather than packed where they were."""
+    return any(item.summaries[0].partition < 0 for item in blocks.packed if item.block.rows)
+
+
+def paths(blocks: Blocks) -> dict[int, str]:
+    """Return each partition's block file as the cached descriptors have it now."""
+    described = blocks.rdd.mapPartitionsWithIndex(
+        lambda partition, packed: [(partition, item.block.path) for item in packed]
+    )
+    return dict(described.collect())
+
+
+class FullDisk(_Packer):
+    """A packer in whose tasks for partition 1 the disk is full."""
+
+    def _write(self, partition, parser, windows):
+        from sparknn import blockfiles
+
+        reserve = blockfiles.RESERVE_BYTES
+        if partition == 1:
+            blockfiles.RESERVE_BYTES = 2**62
+        try:
+            return super()._write(partition, parser, windows)
+        finally:
+            blockfiles.RESERVE_BYTES = reserve
+
+
+class FullSpool(_Packer):
+    """A packer whose dealt rows find the disk full while they wait to be ordered."""
+
+    def _assemble(self, batches):
+        from sparknn import blockfiles
+
+        reserve, blockfiles.RESERVE_BYTES = blockfiles.RESERVE_BYTES, 2**62
+        try:
+            yield from super()._assemble(batches)
+        finally:
+            blockfiles.RESERVE_BYTES = reserve
+
+
+class Vanishing(_Packer):
+    """A packer after which somebody deletes the file of partition 1, each time."""
+
+    def _write(self, partition, parser, windows):
+        packed = super()._write(partition, parser, windows)
+        if partition == 1:
+            os.remove(packed.block.path)
+        return packed
+
+
+class Mixed:
+    """A visitor whose vectors differ so much in size that the order of a sum shows in its bits."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
+        weight = float(rows.features.sum(dtype=np.float64))
+        return Answer(weight, self.vector(parameters, task, partition), loss=partition + 0.25)
+
+    def vector(self, parameters, task, partition) -> np.ndarray:
+        random = np.random.default_rng((task, partition))
+        draws = random.normal(size=self.size) * 10.0 ** random.integers(-12, 12, self.size)
+        return (draws + np.resize(parameters, self.size)).astype(np.float32)
+
+
+class Counting:
+    """A visitor that keeps, per partition, how many rows it has seen so far."""
+
+    def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
+        seen = (state or 0) + len(rows.features)
+        return Answer(1.0, np.array([float(seen)]), state=seen)
+
+
+class Weightless:
+    """A visitor in whose eyes no row counts."""
+
+    def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
+        return Answer(0.0, np.ones(len(parameters)))
+
+
+class Failing:
+    """A visitor that fails when told to."""
+
+    def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
+        if task == "fail":
+            raise RuntimeError("a visitor's own mistake")
+        return Answer(1.0, np.ones(len(parameters)))
+
+
+def modified(files: dict[int, str]) -> dict[int, int]:
+    """Return when each file was last written."""
+    return {partition: Path(path).stat().st_mtime_ns for partition, path in files.items()}

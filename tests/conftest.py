@@ -1,0 +1,81 @@
+"""What the tests share: one local Spark session, and a small data set on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A local session with two cores, whose block files lie in a directory of its own."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ.pop("SPARK_LOCAL_DIRS", None)
+    # The workers find sparknn and the tests' own helpers, installed or not.
+    known = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS), *known])
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("sparknn tests")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.python.unix.domain.socket.enabled", "true")
+        .config("spark.driver.memory", "2g")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.local.dir", str(tmp_path_factory.mktemp("spark-local")))
+        .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def block_files(spark: SparkSession) -> Callable[[], list[Path]]:
+    """A function that lists what sparknn has in the session's local directories just now."""
+    local = Path(spark.conf.get("spark.local.dir"))
+
+    def files() -> list[Path]:
+        folders = local.glob("**/sparknn-*")
+        return sorted(path for folder in folders for path in (folder, *folder.rglob("*")))
+
+    return files
+
+
+@pytest.fixture(scope="session")
+def digits_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """The handwritten digits: features, (1797, 64) in [0, 1], and labels, (1797,)."""
+    from sklearn.datasets import load_digits
+
+    features, labels = load_digits(return_X_y=True)
+    return features / 16, labels.astype(np.float64)
+
+
+@pytest.fixture(scope="session")
+def digits(spark: SparkSession, digits_arrays: tuple[np.ndarray, np.ndarray]) -> DataFrame:
+    """The handwritten digits as a DataFrame of `features` and `label` in 4 partitions."""
+    from pyspark.ml.linalg import Vectors
+
+    pairs = [(Vectors.dense(x), float(y)) for x, y in zip(*digits_arrays, strict=True)]
+    return spark.createDataFrame(
+        spark.sparkContext.parallelize(pairs, 4), ["features", "label"]
+    ).cache()
+
+
+@pytest.fixture
+def cluster(spark: SparkSession):
+    """The session as sparknn's lower floors know it."""
+    from sparknn.cluster import Cluster
+
+    return Cluster(spark)
