@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,8 +33,15 @@ __all__ = ["Blocks", "Source", "inspect", "pack"]
 
 logger = logging.getLogger("sparknn")
 
+_planning = threading.Lock()
+"""Held while a session's setting is changed for a plan: other threads may be fitting, too."""
+
 SMALL_PARTITION = 1000
 """Rows below which a partition is not worth a task of its own."""
+
+BATCH_BYTES = 8 * 2**20
+BATCH_ROWS = 1000
+"""A batch of rows on its way from the JVM, where their width is known and where it is not."""
 
 RECORD = "packed binary"
 DEALT = "key bigint, row binary, packed binary"
@@ -314,7 +323,8 @@ class _Packer:
         """Return the RDD that packs each partition where it is."""
         if isinstance(rows, RDD):
             return rows.mapPartitionsWithIndex(self._pack_objects)
-        return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
+        with _small_batches(rows, self.source.layout):
+            return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
 
     def dealt(self, cluster: Cluster, rows: DataFrame | RDD, partitions: int) -> RDD:
         """Return the RDD that deals all rows out to `partitions` blocks by their keys."""
@@ -325,7 +335,8 @@ class _Packer:
         else:
             keyed = rows.mapInArrow(self._key_batches, DEALT)
         dealt = keyed.repartition(partitions, "key")
-        return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
+        with _small_batches(dealt, self.source.layout):
+            return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
 
     def _parser(self) -> Parser:
         return Parser(self.source.layout, self.dtype)
@@ -415,6 +426,28 @@ def _take_rows(batch: pa.RecordBatch, spool: Spool, reports: list, dtype: type) 
         )
         keys = batch.column(0).to_numpy()[is_row].view(np.uint64)
         spool.add(keys, table)
+
+
+@contextmanager
+def _small_batches(rows: DataFrame, layout: Layout) -> Iterator[None]:
+    """Have Spark hand rows over in batches of a few megabytes, for the plans made inside.
+
+    Its default, 10,000 rows, leaves the cache from some hundred columns on (measured at 784:
+    less than half the speed), and at many thousand columns the JVM's memory.
+    """
+    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    wanted = BATCH_ROWS
+    if layout.width:
+        wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    session = rows.sparkSession
+    with _planning:
+        before = session.conf.get(setting)
+        usual = int(before)
+        session.conf.set(setting, str(min(wanted, usual) if usual > 0 else wanted))
+        try:
+            yield
+        finally:
+            session.conf.set(setting, before)
 
 
 def _keyed_batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:

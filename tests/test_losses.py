@@ -57,15 +57,6 @@ def test_one_column_against_one_unit_is_a_value_not_a_label(name):
     np.testing.assert_allclose(seen_delta, delta, rtol=1e-12, atol=1e-15)
 
 
-def test_softmax_takes_a_distribution_over_the_classes_as_target():
-    targets = VALUES / VALUES.sum(axis=1, keepdims=True)
-    losses, delta, _ = expected("softmax", SCORES, targets)
-    seen_delta = SCORES.copy()
-    seen = loss("softmax").value_and_delta(seen_delta, targets)
-    np.testing.assert_allclose(seen, losses, rtol=1e-12)
-    np.testing.assert_allclose(seen_delta, delta, rtol=1e-12, atol=1e-15)
-
-
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_targets_are_left_as_they_are(name):
     labels = LABELS.copy()
