@@ -29,8 +29,9 @@ from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
 import sparknn.classification as ours
-from sparknn.blocks import Blocks, Source, pack
+from sparknn.blocks import Blocks, pack
 from sparknn.cluster import Cluster
+from sparknn.packing import Source
 from sparknn.rows import Layout
 from sparknn.schema import feature_columns, numeric_column
 
@@ -158,7 +159,7 @@ def perceptron(data: Data) -> dict[str, Any]:
         stepSizeSchedule="linear",
         momentum=0.9,
         blockSize=128,
-        maxIter=3,
+        maxIter=4,
     )
     estimator.fit(data.train)
     runs = [timed(lambda: estimator.fit(data.train)) for _ in range(5)]
@@ -245,7 +246,7 @@ def logistic(data: Data) -> dict[str, Any]:
     sgd = ours.LogisticRegression(
         regParam=reg,
         solver="sgd",
-        stepSize=0.1,
+        stepSize=0.03,
         stepSizeSchedule="linear",
         momentum=0.9,
         blockSize=32,

@@ -19,7 +19,7 @@ __all__ = ["SGD", "Adam", "Network", "train"]
 def __getattr__(name: str):
     # Imported when it is first asked for: the rest of this page needs no Spark.
     if name == "train":
-        from sparknn.training import train
+        from sparknn.shell import train
 
         return train
     raise AttributeError(f"module 'sparknn' has no attribute {name!r}")

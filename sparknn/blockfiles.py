@@ -87,6 +87,7 @@ class Summary:
     """What a partition's rows amount to; the driver adds these up.
 
     partition: of the source. seen: rows met. faults: rows that were invalid, and why.
+    width: the features of its valid rows, None where there are none.
     weight, weight_squares: sums over rows of the weight and of its square.
     sums, squares: (features,) weighted sums of the features less their offset, and of its square;
         empty where not asked for.
@@ -97,6 +98,7 @@ class Summary:
     partition: int
     seen: int
     faults: Faults
+    width: int | None = None
     weight: float = 0.0
     weight_squares: float = 0.0
     sums: np.ndarray = field(default_factory=_nothing)

@@ -10,56 +10,27 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-from pyspark import RDD, StorageLevel, TaskContext
+from pyspark import RDD, StorageLevel
 from pyspark.errors import PySparkException
-from pyspark.serializers import CPickleSerializer
 from pyspark.sql import Column, DataFrame
 
-from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
+from sparknn.blockfiles import Packed, Summary
 from sparknn.cluster import Cluster
-from sparknn.dealing import Spool, alike, row_keys
+from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError
-from sparknn.rows import Faults, Layout, Parser
+from sparknn.packing import Packer, Source, nothing_packed
+from sparknn.rows import Layout
 
-__all__ = ["Blocks", "Source", "inspect", "pack"]
+__all__ = ["Blocks", "inspect", "pack"]
 
 logger = logging.getLogger("sparknn")
 
-_planning = threading.Lock()
-"""Held while a session's setting is changed for a plan: other threads may be fitting, too."""
-
 SMALL_PARTITION = 1000
 """Rows below which a partition is not worth a task of its own."""
-
-BATCH_BYTES = 8 * 2**20
-BATCH_ROWS = 1000
-"""A batch of rows on its way from the JVM, where their width is known and where it is not."""
-
-RECORD = "packed binary"
-DEALT = "key bigint, row binary, packed binary"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What to pack and how.
-
-    layout: what the columns are. compare: look whether partitions are alike and deal the rows
-    anew where they are not, as minibatch training needs. precise: keep float32's precision for a
-    column's deviation by subtracting an offset, and add up moments.
-    """
-
-    layout: Layout
-    compare: bool = False
-    precise: bool = False
-    seed: int = 0
 
 
 class Blocks:
@@ -166,7 +137,7 @@ def pack(
     """
     cluster.prepare()
     directory = f"sparknn-{uuid.uuid4().hex}"
-    packer = _Packer(source, directory)
+    packer = Packer(source, directory)
     try:
         with cluster.described("sparknn: packing rows into blocks"):
             return _pack(cluster, data, packer, partitions, columns)
@@ -178,7 +149,7 @@ def pack(
 def _pack(
     cluster: Cluster,
     data: DataFrame | RDD,
-    packer: _Packer,
+    packer: Packer,
     partitions: int | None,
     columns: Sequence[Column],
 ) -> Blocks:
@@ -215,30 +186,23 @@ def inspect(cluster: Cluster, data: DataFrame, layout: Layout, columns: Sequence
     Raises InvalidDataError as `pack` does.
     """
     cluster.prepare()
-
-    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        partition = TaskContext.get().partitionId()
-        parser = Parser(layout)
-        for _ in parser.batches(batches):
-            pass
-        yield _record(replace(_empty(), summaries=[_report(partition, parser)]))
-
+    packer = Packer(Source(layout), "")
     with cluster.described("sparknn: looking for invalid rows"):
-        found = _selected(data, columns).mapInArrow(look, RECORD).rdd.map(_unpickled).collect()
+        found = packer.looked_at(_selected(data, columns)).collect()
     summaries = [summary for packed in found for summary in packed.summaries]
     if not layout.skip:
         _raise_faults(summaries)
     return sum(summary.seen for summary in summaries)
 
 
-def _collect(cluster: Cluster, rdd: RDD, packer: _Packer, partitions: int) -> Blocks:
+def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blocks:
     """Run the packing and check what came of it."""
     cluster.checkpoint()
     rdd = rdd.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         packed = rdd.glom().collect()
         # A partition without rows may have been packed by nobody.
-        items = [item[0] if item else _empty() for item in packed]
+        items = [item[0] if item else nothing_packed() for item in packed]
         _check(items, packer.source.layout)
         blocks = Blocks(cluster, rdd, items, packer.directory)
     except BaseException:
@@ -249,10 +213,6 @@ def _collect(cluster: Cluster, rdd: RDD, packer: _Packer, partitions: int) -> Bl
             "left out %d invalid rows of %d", blocks.skipped, blocks.skipped + blocks.rows
         )
     return blocks
-
-
-def _empty() -> Packed:
-    return Packed(Block("", 0, 0, 0, False, None, 0), [Summary(-1, 0, Faults())])
 
 
 def _alike(blocks: Blocks) -> bool:
@@ -271,7 +231,7 @@ def _check(packed: list[Packed], layout: Layout) -> None:
     summaries = [summary for item in packed for summary in item.summaries]
     if not layout.skip:
         _raise_faults(summaries)
-    widths = sorted({item.block.features for item in packed if item.block.rows})
+    widths = sorted({s.width for s in summaries if s.width is not None})
     if len(widths) > 1:
         raise InvalidDataError(
             f"column {layout.features!r}: rows differ in width, some hold {widths[0]} values and "
@@ -306,194 +266,6 @@ def _raise_faults(summaries: list[Summary]) -> None:
         ". ".join(complaints)
         + ". Rows count from 0. Mend the rows, or set handleInvalid='skip' to leave them out"
     )
-
-
-class _Packer:
-    """The functions that run in the tasks, and the RDDs that they make."""
-
-    def __init__(self, source: Source, directory: str):
-        self.source, self.directory = source, directory
-
-    @property
-    def dtype(self) -> type:
-        """In what rows travel: float64 as long as an offset may have to be subtracted."""
-        return np.float64 if self.source.precise else np.float32
-
-    def in_place(self, rows: DataFrame | RDD) -> RDD:
-        """Return the RDD that packs each partition where it is."""
-        if isinstance(rows, RDD):
-            return rows.mapPartitionsWithIndex(self._pack_objects)
-        with _small_batches(rows, self.source.layout):
-            return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
-
-    def dealt(self, cluster: Cluster, rows: DataFrame | RDD, partitions: int) -> RDD:
-        """Return the RDD that deals all rows out to `partitions` blocks by their keys."""
-        if isinstance(rows, RDD):
-            keyed = cluster.session.createDataFrame(
-                rows.mapPartitionsWithIndex(self._key_objects), DEALT
-            )
-        else:
-            keyed = rows.mapInArrow(self._key_batches, DEALT)
-        dealt = keyed.repartition(partitions, "key")
-        with _small_batches(dealt, self.source.layout):
-            return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
-
-    def _parser(self) -> Parser:
-        return Parser(self.source.layout, self.dtype)
-
-    def _writer(self, partition: int) -> BlockWriter:
-        layout = self.source.layout
-        return BlockWriter(
-            _block_directory(self.directory, partition),
-            f"{partition}-{TaskContext.get().taskAttemptId()}",
-            len(layout.targets),
-            layout.weight is not None,
-            self.source.precise,
-            self.source.precise,
-        )
-
-    def _write(self, partition: int, parser: Parser | None, windows: Iterable) -> Packed:
-        """Write windows of rows to a block; after the first invalid row only count on."""
-        layout = self.source.layout
-        try:
-            with self._writer(partition) as writer:
-                for rows in windows:
-                    if parser is None or layout.skip or not parser.faults.entries:
-                        writer.add(rows)
-                report = _report(partition, parser) if parser else Summary(-1, 0, Faults())
-                return writer.finish(report, layout.classes is not None, self.source.compare)
-        except DiskFull as problem:
-            return replace(_empty(), problem=str(problem))
-
-    def _pack_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parser = self._parser()
-        windows = (rows for _, rows in parser.batches(batches))
-        yield _record(self._write(TaskContext.get().partitionId(), parser, windows))
-
-    def _pack_objects(self, partition: int, objects: Iterable) -> Iterator[Packed]:
-        parser = self._parser()
-        labelled = bool(self.source.layout.targets)
-        yield self._write(
-            partition, parser, (rows for _, rows in parser.objects(objects, labelled))
-        )
-
-    def _key_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parser = self._parser()
-        partition = TaskContext.get().partitionId()
-        for positions, rows in parser.batches(batches):
-            yield _keyed_batch(row_keys(self.source.seed, partition, positions), rows)
-        yield _keyed_report(partition, parser)
-
-    def _key_objects(self, partition: int, objects: Iterable) -> Iterator[tuple]:
-        parser = self._parser()
-        labelled = bool(self.source.layout.targets)
-        for positions, rows in parser.objects(objects, labelled):
-            keys = row_keys(self.source.seed, partition, positions).view(np.int64)
-            for key, row in zip(keys.tolist(), rows, strict=True):
-                yield key, bytearray(row.tobytes()), None
-        yield partition, None, bytearray(_pickled(_report(partition, parser)))
-
-    def _assemble(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Write the rows that were dealt to this partition, in the order of their keys."""
-        partition = TaskContext.get().partitionId()
-        spool_path = os.path.join(
-            _block_directory(self.directory, partition),
-            f"{partition}-{TaskContext.get().taskAttemptId()}.spool",
-        )
-        reports: list[Summary] = []
-        try:
-            with Spool(spool_path, self.dtype) as spool:
-                for batch in batches:
-                    _take_rows(batch, spool, reports, self.dtype)
-                packed = self._write(partition, None, spool.windows())
-        except DiskFull as problem:
-            packed = replace(_empty(), problem=str(problem))
-        yield _record(replace(packed, summaries=packed.summaries + reports))
-
-
-def _take_rows(batch: pa.RecordBatch, spool: Spool, reports: list, dtype: type) -> None:
-    """Spool the rows of a dealt batch and set the source partitions' reports aside."""
-    is_row = batch.column(1).is_valid().to_numpy(zero_copy_only=False)
-    for index in np.flatnonzero(~is_row):
-        reports.append(_serializer.loads(batch.column(2)[index].as_py()))
-    rows = batch.column(1).drop_null()
-    if len(rows):
-        width = len(rows[0].as_py())
-        data = np.frombuffer(rows.buffers()[2], np.uint8)
-        start = rows.offset * width
-        table: np.ndarray = (
-            data[start : start + len(rows) * width].view(dtype).reshape(len(rows), -1)
-        )
-        keys = batch.column(0).to_numpy()[is_row].view(np.uint64)
-        spool.add(keys, table)
-
-
-@contextmanager
-def _small_batches(rows: DataFrame, layout: Layout) -> Iterator[None]:
-    """Have Spark hand rows over in batches of a few megabytes, for the plans made inside.
-
-    Its default, 10,000 rows, leaves the cache from some hundred columns on (measured at 784:
-    less than half the speed), and at many thousand columns the JVM's memory.
-    """
-    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    wanted = BATCH_ROWS
-    if layout.width:
-        wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
-    session = rows.sparkSession
-    with _planning:
-        before = session.conf.get(setting)
-        usual = int(before)
-        session.conf.set(setting, str(min(wanted, usual) if usual > 0 else wanted))
-        try:
-            yield
-        finally:
-            session.conf.set(setting, before)
-
-
-def _keyed_batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
-    """Return rows as one binary value each beside their keys, without a copy per row."""
-    width = rows.shape[1] * rows.itemsize
-    offsets = np.arange(len(rows) + 1, dtype=np.int32) * width
-    data = pa.py_buffer(np.ascontiguousarray(rows))
-    binary = pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(offsets), data])
-    nothing = pa.nulls(len(rows), pa.binary())
-    return pa.RecordBatch.from_arrays(
-        [pa.array(keys.view(np.int64)), binary, nothing], ["key", "row", "packed"]
-    )
-
-
-def _keyed_report(partition: int, parser: Parser) -> pa.RecordBatch:
-    report = pa.array([_pickled(_report(partition, parser))], pa.binary())
-    return pa.RecordBatch.from_arrays(
-        [pa.array([partition], pa.int64()), pa.nulls(1, pa.binary()), report],
-        ["key", "row", "packed"],
-    )
-
-
-def _report(partition: int, parser: Parser) -> Summary:
-    return Summary(partition, parser.seen, parser.faults)
-
-
-_serializer = CPickleSerializer()
-
-
-def _pickled(value) -> bytes:
-    """Serialise as Spark does between its own tasks and the driver."""
-    return _serializer.dumps(value)
-
-
-def _unpickled(row) -> Packed:
-    return _serializer.loads(bytes(row[0]))
-
-
-def _record(packed: Packed) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([_pickled(packed)], pa.binary())], ["packed"])
-
-
-def _block_directory(name: str, partition: int) -> str:
-    """Return this fit's directory in one of the executor's own block directories."""
-    local = os.environ["SPARK_LOCAL_DIRS"].split(",")
-    return os.path.join(local[partition % len(local)], name)
 
 
 def _sweep(cluster: Cluster, directory: str, paths: set[str]) -> None:

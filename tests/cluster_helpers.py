@@ -5,16 +5,20 @@ The workers import this module too, so it needs no pytest.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from pyspark import RDD
 from pyspark.sql import DataFrame, SparkSession
 
-from sparknn.blocks import Blocks, Source, _Packer, pack
+from sparknn.blocks import Blocks, pack
 from sparknn.cluster import Cluster
 from sparknn.objective import Rows
+from sparknn.packing import Packer, Source
 from sparknn.rounds import Answer
 from sparknn.rows import Layout
 from sparknn.schema import feature_columns, numeric_column
@@ -105,7 +109,7 @@ def paths(blocks: Blocks) -> dict[int, str]:
     return dict(described.collect())
 
 
-class FullDisk(_Packer):
+class FullDisk(Packer):
     """A packer in whose tasks for partition 1 the disk is full."""
 
     def _write(self, partition, parser, windows):
@@ -120,7 +124,7 @@ class FullDisk(_Packer):
             blockfiles.RESERVE_BYTES = reserve
 
 
-class FullSpool(_Packer):
+class FullSpool(Packer):
     """A packer whose dealt rows find the disk full while they wait to be ordered."""
 
     def _assemble(self, batches):
@@ -133,7 +137,7 @@ class FullSpool(_Packer):
             blockfiles.RESERVE_BYTES = reserve
 
 
-class Vanishing(_Packer):
+class Vanishing(Packer):
     """A packer after which somebody deletes the file of partition 1, each time."""
 
     def _write(self, partition, parser, windows):
@@ -186,3 +190,41 @@ class Failing:
 def modified(files: dict[int, str]) -> dict[int, int]:
     """Return when each file was last written."""
     return {partition: Path(path).stat().st_mtime_ns for partition, path in files.items()}
+
+
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+
+
+def start_script(name: str, *arguments, **environment: str) -> subprocess.Popen:
+    """Start a script of `scripts/` in a process group of its own, its output piped.
+
+    Workers of local mode inherit the path on which they find sparknn; executors of a cluster get
+    it from sparknn.
+    """
+    local = name != "killed_executor.py" and "local-cluster[2,1,1024]" not in arguments
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PYTHONPATH", "PYTHONHASHSEED", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+        and not key.startswith(("SPARK_", "PYSPARK_"))
+    }
+    path = {"PYTHONPATH": str(SCRIPTS.parents[1])} if local else {}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / name), *map(str, arguments)],
+        env={**inherited, **path, "PYSPARK_PYTHON": sys.executable, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run_script(name: str, *arguments, **environment: str) -> dict:
+    """Run a script of `scripts/` and return what it reports."""
+    process = start_script(name, *arguments, **environment)
+    try:
+        output, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(output.splitlines()[-1])

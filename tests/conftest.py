@@ -79,3 +79,14 @@ def cluster(spark: SparkSession):
     from sparknn.cluster import Cluster
 
     return Cluster(spark)
+
+
+@pytest.fixture(scope="session")
+def digits_file(
+    digits_arrays: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Some of the digits in a file, for Spark applications in processes of their own."""
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    features, labels = digits_arrays
+    np.savez(path, features=features[:1000], labels=labels[:1000])
+    return path

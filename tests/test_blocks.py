@@ -539,7 +539,7 @@ def test_rows_can_be_looked_at_without_packing(cluster, spark, block_files):
 def test_a_disk_too_small_is_reported(
     cluster, source, block_files, monkeypatch, packer, partitions
 ):
-    monkeypatch.setattr(blocks_module, "_Packer", packer)
+    monkeypatch.setattr(blocks_module, "Packer", packer)
     with pytest.raises(DiskSpaceError) as caught:
         pack_frame(cluster, source, "dense", ("label",), partitions=partitions)
     assert "not enough disk for the training blocks" in str(caught.value)
@@ -596,3 +596,11 @@ def test_files_of_the_first_attempt_are_gone_once_rows_are_dealt(cluster, spark,
     ) as blocks:
         files = {str(file) for file in block_files() if file.is_file()}
         assert files == set(paths(blocks).values())
+
+
+def test_packing_leaves_the_sessions_settings_as_they_were(cluster, spark, source):
+    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = spark.conf.get(setting)
+    for partitions in (3, 2):
+        pack_frame(cluster, source, "dense", partitions=partitions).close()
+        assert spark.conf.get(setting) == before

@@ -233,7 +233,7 @@ def test_a_block_that_vanishes_each_time_ends_the_fit(
 ):
     if way == "slices":
         request.getfixturevalue("in_slices")
-    monkeypatch.setattr(blocks_module, "_Packer", Vanishing)
+    monkeypatch.setattr(blocks_module, "Packer", Vanishing)
     rdd = in_parts(spark, [[[1.0]], [[2.0]]])
     with (
         pack_rdd(cluster, rdd, (), partitions=2) as blocks,

@@ -8,10 +8,11 @@ from pyspark.ml.linalg import Vector, Vectors
 from pyspark.ml.param import Params
 from pyspark.sql import DataFrame
 
-from sparknn.blocks import Blocks, Source, pack
+from sparknn.blocks import Blocks, pack
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction, with_predictions
 from sparknn.losses import loss as loss_named
+from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
 from sparknn.rows import Layout

@@ -1,25 +1,30 @@
 """A Spark application of its own for tests that need one: another master, an end by force.
 
-Each script beside this one is run by `run_script` in a process of its own and prints one line of
-JSON. Executors of a cluster get sparknn from sparknn itself: nothing here puts it on their path.
+Each script beside this one runs in a process of its own and prints a line of JSON. A cluster's
+executors get sparknn from sparknn itself: nothing here puts it on their path.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from pyspark.find_spark_home import _find_spark_home
 from pyspark.sql import DataFrame, SparkSession
 
 
-def session(master: str, local_dir: str) -> SparkSession:
-    """Start Spark at `master` with its block files under `local_dir`."""
+@contextmanager
+def application(master: str, local_dir: str) -> Iterator[SparkSession]:
+    """Start Spark at `master` with its block files under `local_dir`; stop it and clean up."""
     spark = (
         SparkSession.builder.master(master)
         .config("spark.ui.enabled", "false")
@@ -34,16 +39,25 @@ def session(master: str, local_dir: str) -> SparkSession:
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("OFF")
-    return spark
+    # What the executors of a local cluster print goes here, wherever the test runs.
+    printed = Path(_find_spark_home(), "work", spark.sparkContext.applicationId)
+    try:
+        yield spark
+    finally:
+        spark.stop()
+        shutil.rmtree(printed, ignore_errors=True)
 
 
 def digits(spark: SparkSession, path: str, by_label: bool = False) -> DataFrame:
-    """Return rows that a test saved as NPZ, in 4 partitions whatever the number of cores."""
-    arrays = np.load(path)
-    order = np.argsort(arrays["labels"] if by_label else arrays["order"], kind="stable")
-    features, labels = arrays["features"][order].tolist(), arrays["labels"][order].tolist()
-    rows = spark.sparkContext.parallelize(list(zip(features, labels, strict=True)), 4)
-    return spark.createDataFrame(rows, "features array<double>, label double")
+    """Return the rows that a test saved as NPZ, in 4 partitions however many cores there are."""
+    arrays = np.load(path, allow_pickle=False)
+    features, labels = arrays["features"], arrays["labels"]
+    if by_label:
+        order = np.argsort(labels, kind="stable")
+        features, labels = features[order], labels[order]
+    pairs = list(zip(features.tolist(), labels.tolist(), strict=True))
+    rows = spark.sparkContext.parallelize(pairs, 4)
+    return spark.createDataFrame(rows, "features array<double>, label double").cache()
 
 
 def fingerprint(values) -> str:
@@ -53,8 +67,8 @@ def fingerprint(values) -> str:
 
 def block_files(local_dir: str) -> list[str]:
     """Return what sparknn has of blocks under `local_dir`; the zip it ships is none."""
-    found = (path for path in Path(local_dir).rglob("*") if path.suffix != ".zip")
-    return [str(path) for path in found if path.name.startswith("sparknn-")]
+    found = (path for path in Path(local_dir).rglob("sparknn-*") if path.suffix != ".zip")
+    return sorted(map(str, found))
 
 
 def executors() -> list[int]:
@@ -62,14 +76,12 @@ def executors() -> list[int]:
     listed = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
-    processes = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    ours, grown = {os.getpid()}, True
-    while grown:
-        new = {int(pid) for pid, parent, *_ in processes if int(parent) in ours} - ours
+    processes = {}
+    for line in listed.stdout.splitlines():
+        pid, parent, *command = line.split(None, 2)
+        processes[int(pid)] = int(parent), "".join(command)
+    ours, new = set(), {os.getpid()}
+    while new:
         ours |= new
-        grown = bool(new)
-    return sorted(
-        int(pid)
-        for pid, _, *args in processes
-        if int(pid) in ours and args and "CoarseGrainedExecutorBackend" in args[0]
-    )
+        new = {pid for pid, (parent, _) in processes.items() if parent in ours} - ours
+    return sorted(pid for pid in ours if "CoarseGrainedExecutorBackend" in processes[pid][1])

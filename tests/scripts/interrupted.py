@@ -1,21 +1,18 @@
-"""Is interrupted twice, then fits in peace: interrupted.py NPZ DIR.
+"""Is interrupted twice and fits in peace in between: interrupted.py NPZ DIR.
 
-Before each part that somebody shall interrupt a line says so on standard output.
+Before each part that somebody shall interrupt, a line on standard output says so.
 """
 
 import json
 import sys
 import time
 
-from application import block_files, digits, fingerprint, session
+from application import application, block_files, digits, fingerprint
 
 from sparknn import Network, train
 from sparknn.classification import MultilayerPerceptronClassifier
 
 arrays, local_dir = sys.argv[1:]
-spark = session("local[2]", local_dir)
-data = digits(spark, arrays).cache()
-rows = spark.sparkContext.parallelize([(0.0, [1.0]), (1.0, [2.0])] * 50, 2)
 report = {}
 
 
@@ -24,11 +21,7 @@ def interrupted(name: str, work) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        # A second one, meant for the part before, may be on its way.
-        time.sleep(1)
-        report[name] = {"raised": True, "files": block_files(local_dir)}
-    else:
-        report[name] = {"raised": False, "files": block_files(local_dir)}
+        report[name] = block_files(local_dir)
 
 
 def slow(pair):
@@ -36,22 +29,24 @@ def slow(pair):
     return pair
 
 
-def classifier(iterations: int) -> MultilayerPerceptronClassifier:
+def classifier(epochs: int) -> MultilayerPerceptronClassifier:
     return MultilayerPerceptronClassifier(
-        layers=[64, 30, 10], solver="sgd", maxIter=iterations, blockSize=16, tol=0.0
+        layers=[64, 30, 10], solver="sgd", maxIter=epochs, blockSize=16, tol=0.0
     )
 
 
-def fit() -> str:
+def fit(data) -> str:
     return fingerprint(classifier(2).fit(data).weights.toArray())
 
 
-report["before"] = fit()
-interrupted("training", lambda: classifier(100_000).fit(data))
-report["after training"] = fit()
-interrupted("packing", lambda: train(Network([1, 2]), rows.map(slow), epochs=1))
-report["after packing"] = fit()
-report["jobs"] = list(spark.sparkContext.statusTracker().getActiveJobsIds())
-report["files"] = block_files(local_dir)
-print(json.dumps(report), flush=True)
-spark.stop()
+with application("local[2]", local_dir) as spark:
+    data = digits(spark, arrays)
+    rows = spark.sparkContext.parallelize([(0.0, [1.0]), (1.0, [2.0])] * 50, 2).map(slow)
+    report["before"] = fit(data)
+    interrupted("training", lambda: classifier(100_000).fit(data))
+    report["after training"] = fit(data)
+    interrupted("packing", lambda: train(Network([1, 2]), rows, epochs=1))
+    report["after packing"] = fit(data)
+    report["jobs"] = list(spark.sparkContext.statusTracker().getActiveJobsIds())
+    report["files"] = block_files(local_dir)
+    print(json.dumps(report), flush=True)

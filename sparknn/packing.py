@@ -1,0 +1,261 @@
+"""The tasks that pack: rows in, one block file per partition out.
+
+Rows are packed where they are, or dealt out first: keyed in their own partition, sent through
+Spark's shuffle by their key, and written where they arrive, in the order of the keys.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import RDD, TaskContext
+from pyspark.serializers import CPickleSerializer
+from pyspark.sql import DataFrame
+
+from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
+from sparknn.cluster import Cluster
+from sparknn.dealing import Spool, row_keys
+from sparknn.rows import Faults, Layout, Parser
+
+__all__ = ["Packer", "Source", "nothing_packed"]
+
+_planning = threading.Lock()
+"""Held while a session's setting is changed for a plan: other threads may be fitting, too."""
+
+BATCH_BYTES = 8 * 2**20
+BATCH_ROWS = 1000
+"""A batch of rows on its way from the JVM, where their width is known and where it is not."""
+
+RECORD = "packed binary"
+DEALT = "key bigint, row binary, packed binary"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to pack and how.
+
+    layout: what the columns are. compare: look whether partitions are alike and deal the rows
+    anew where they are not, as minibatch training needs. precise: keep float32's precision for a
+    column's deviation by subtracting an offset, and add up moments.
+    """
+
+    layout: Layout
+    compare: bool = False
+    precise: bool = False
+    seed: int = 0
+
+
+class Packer:
+    """The functions that run in the tasks, and the RDDs that they make."""
+
+    def __init__(self, source: Source, directory: str):
+        self.source, self.directory = source, directory
+
+    @property
+    def dtype(self) -> type:
+        """In what rows travel: float64 as long as an offset may have to be subtracted."""
+        return np.float64 if self.source.precise else np.float32
+
+    def in_place(self, rows: DataFrame | RDD) -> RDD:
+        """Return the RDD that packs each partition where it is."""
+        if isinstance(rows, RDD):
+            return rows.mapPartitionsWithIndex(self._pack_objects)
+        with _small_batches(rows, self.source.layout):
+            return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
+
+    def dealt(self, cluster: Cluster, rows: DataFrame | RDD, partitions: int) -> RDD:
+        """Return the RDD that deals all rows out to `partitions` blocks by their keys."""
+        if isinstance(rows, RDD):
+            keyed = cluster.session.createDataFrame(
+                rows.mapPartitionsWithIndex(self._key_objects), DEALT
+            )
+        else:
+            keyed = rows.mapInArrow(self._key_batches, DEALT)
+        dealt = keyed.repartition(partitions, "key")
+        with _small_batches(dealt, self.source.layout):
+            return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
+
+    def looked_at(self, rows: DataFrame) -> RDD:
+        """Return the RDD that checks each partition's rows and writes nothing."""
+        with _small_batches(rows, self.source.layout):
+            return rows.mapInArrow(self._look, RECORD).rdd.map(_unpickled)
+
+    def _parser(self) -> Parser:
+        return Parser(self.source.layout, self.dtype)
+
+    def _writer(self, partition: int) -> BlockWriter:
+        layout = self.source.layout
+        return BlockWriter(
+            _block_directory(self.directory, partition),
+            f"{partition}-{TaskContext.get().taskAttemptId()}",
+            len(layout.targets),
+            layout.weight is not None,
+            self.source.precise,
+            self.source.precise,
+        )
+
+    def _write(self, partition: int, parser: Parser | None, windows: Iterable) -> Packed:
+        """Write windows of rows to a block; after the first invalid row only count on."""
+        layout = self.source.layout
+        try:
+            with self._writer(partition) as writer:
+                for rows in windows:
+                    if parser is None or layout.skip or not parser.faults.entries:
+                        writer.add(rows)
+                report = _report(partition, parser) if parser else Summary(-1, 0, Faults())
+                return writer.finish(report, layout.classes is not None, self.source.compare)
+        except DiskFull as problem:
+            return replace(nothing_packed(), problem=str(problem))
+
+    def _look(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parser = self._parser()
+        for _ in parser.batches(batches):
+            pass
+        report = _report(TaskContext.get().partitionId(), parser)
+        yield _record(replace(nothing_packed(), summaries=[report]))
+
+    def _pack_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parser = self._parser()
+        windows = (rows for _, rows in parser.batches(batches))
+        yield _record(self._write(TaskContext.get().partitionId(), parser, windows))
+
+    def _pack_objects(self, partition: int, objects: Iterable) -> Iterator[Packed]:
+        parser = self._parser()
+        labelled = bool(self.source.layout.targets)
+        yield self._write(
+            partition, parser, (rows for _, rows in parser.objects(objects, labelled))
+        )
+
+    def _key_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parser = self._parser()
+        partition = TaskContext.get().partitionId()
+        for positions, rows in parser.batches(batches):
+            yield _keyed_batch(row_keys(self.source.seed, partition, positions), rows)
+        yield _keyed_report(partition, parser)
+
+    def _key_objects(self, partition: int, objects: Iterable) -> Iterator[tuple]:
+        parser = self._parser()
+        labelled = bool(self.source.layout.targets)
+        for positions, rows in parser.objects(objects, labelled):
+            keys = row_keys(self.source.seed, partition, positions).view(np.int64)
+            for key, row in zip(keys.tolist(), rows, strict=True):
+                yield key, bytearray(row.tobytes()), None
+        yield partition, None, bytearray(_pickled(_report(partition, parser)))
+
+    def _assemble(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Write the rows that were dealt to this partition, in the order of their keys."""
+        partition = TaskContext.get().partitionId()
+        spool_path = os.path.join(
+            _block_directory(self.directory, partition),
+            f"{partition}-{TaskContext.get().taskAttemptId()}.spool",
+        )
+        reports: list[Summary] = []
+        try:
+            with Spool(spool_path, self.dtype) as spool:
+                for batch in batches:
+                    _take_rows(batch, spool, reports, self.dtype)
+                packed = self._write(partition, None, spool.windows())
+        except DiskFull as problem:
+            packed = replace(nothing_packed(), problem=str(problem))
+        yield _record(replace(packed, summaries=packed.summaries + reports))
+
+
+def _take_rows(batch: pa.RecordBatch, spool: Spool, reports: list, dtype: type) -> None:
+    """Spool the rows of a dealt batch and set the source partitions' reports aside."""
+    is_row = batch.column(1).is_valid().to_numpy(zero_copy_only=False)
+    keys = batch.column(0).to_numpy()[is_row].view(np.uint64)
+    for index in np.flatnonzero(~is_row):
+        reports.append(_serializer.loads(batch.column(2)[index].as_py()))
+    rows = batch.column(1).drop_null()
+    if len(rows):
+        lengths = pc.binary_length(rows)
+        width = lengths[0].as_py()
+        # Rows of another width stop the fit on the driver, which knows all partitions' reports.
+        same = pc.equal(lengths, width)
+        rows, keys = rows.filter(same), keys[same.to_numpy(zero_copy_only=False)]
+        data = np.frombuffer(rows.buffers()[2], np.uint8)
+        start = rows.offset * width
+        table: np.ndarray = (
+            data[start : start + len(rows) * width].view(dtype).reshape(len(rows), -1)
+        )
+        spool.add(keys, table)
+
+
+@contextmanager
+def _small_batches(rows: DataFrame, layout: Layout) -> Iterator[None]:
+    """Have Spark hand rows over in batches of a few megabytes, for the plans made inside.
+
+    Its default, 10,000 rows, leaves the cache from some hundred columns on (measured at 784:
+    less than half the speed), and at many thousand columns the JVM's memory.
+    """
+    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    wanted = BATCH_ROWS
+    if layout.width:
+        wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    session = rows.sparkSession
+    with _planning:
+        before = session.conf.get(setting)
+        usual = int(before)
+        session.conf.set(setting, str(min(wanted, usual) if usual > 0 else wanted))
+        try:
+            yield
+        finally:
+            session.conf.set(setting, before)
+
+
+def _keyed_batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
+    """Return rows as one binary value each beside their keys, without a copy per row."""
+    width = rows.shape[1] * rows.itemsize
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * width
+    data = pa.py_buffer(np.ascontiguousarray(rows))
+    binary = pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(offsets), data])
+    nothing = pa.nulls(len(rows), pa.binary())
+    return pa.RecordBatch.from_arrays(
+        [pa.array(keys.view(np.int64)), binary, nothing], ["key", "row", "packed"]
+    )
+
+
+def _keyed_report(partition: int, parser: Parser) -> pa.RecordBatch:
+    report = pa.array([_pickled(_report(partition, parser))], pa.binary())
+    return pa.RecordBatch.from_arrays(
+        [pa.array([partition], pa.int64()), pa.nulls(1, pa.binary()), report],
+        ["key", "row", "packed"],
+    )
+
+
+def _report(partition: int, parser: Parser) -> Summary:
+    return Summary(partition, parser.seen, parser.faults, parser.width if parser.kept else None)
+
+
+_serializer = CPickleSerializer()
+
+
+def _pickled(value) -> bytes:
+    """Serialise as Spark does between its own tasks and the driver."""
+    return _serializer.dumps(value)
+
+
+def _unpickled(row) -> Packed:
+    return _serializer.loads(bytes(row[0]))
+
+
+def _record(packed: Packed) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([_pickled(packed)], pa.binary())], ["packed"])
+
+
+def _block_directory(name: str, partition: int) -> str:
+    """Return this fit's directory in one of the executor's own block directories."""
+    local = os.environ["SPARK_LOCAL_DIRS"].split(",")
+    return os.path.join(local[partition % len(local)], name)
+
+
+def nothing_packed() -> Packed:
+    """Return what packing a partition without rows comes to."""
+    return Packed(Block("", 0, 0, 0, False, None, 0), [Summary(-1, 0, Faults())])
