@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
 import threading
 import time
 import uuid
@@ -80,11 +79,11 @@ class Cluster:
         application = self.context.applicationId
         if self.local or application in self._prepared:
             return
-        with tempfile.TemporaryDirectory() as folder:
-            archive = os.path.join(folder, f"sparknn-{sparknn.__version__}.zip")
-            Path(archive).write_bytes(_zipped(Path(sparknn.__file__).parent))
-            self.context.addPyFile(archive)
-            self._check_packages()
+        # In the application's own folder, because executors that start later fetch it, too.
+        archive = os.path.join(self.context._temp_dir, f"sparknn-{sparknn.__version__}.zip")
+        Path(archive).write_bytes(_zipped(Path(sparknn.__file__).parent))
+        self.context.addPyFile(archive)
+        self._check_packages()
         self._prepared.add(application)
 
     def _check_packages(self) -> None:
@@ -124,6 +123,7 @@ class Cluster:
         """
         tag = f"sparknn-{uuid.uuid4().hex}"
         outcome: dict = {}
+        ended = threading.Event()
 
         def target() -> None:
             self.context.addJobTag(tag)
@@ -134,21 +134,25 @@ class Cluster:
                 outcome["error"] = error
             finally:
                 self.context.removeJobTag(tag)
+                ended.set()
 
         thread = threading.Thread(target=inheritable_thread_target(self.session)(target))
         thread.start()
-        interrupted = self._wait(thread, tag)
-        if interrupted:
+        if self._wait(ended, tag):
             raise KeyboardInterrupt
         if "error" in outcome:
             raise outcome["error"]
         return outcome["result"]
 
-    def _wait(self, thread: threading.Thread, tag: str) -> bool:
-        """Wait for `thread`; on Ctrl-C cancel its jobs and wait on. Return whether it came."""
-        while thread.is_alive():
+    def _wait(self, ended: threading.Event, tag: str) -> bool:
+        """Wait for the end; on Ctrl-C cancel the jobs and wait on. Return whether it came.
+
+        Not by Thread.join, which takes a thread for ended once it was interrupted (CPython
+        before 3.13).
+        """
+        while not ended.is_set():
             try:
-                thread.join()
+                ended.wait()
             except KeyboardInterrupt:
                 self._cancelled.set()
                 self.context.cancelJobsWithTag(tag)

@@ -50,7 +50,7 @@ class LinearObjective:
     def raw(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return weights, (features, units), and intercepts, (units,), for columns as they are."""
         weights, intercepts = self._centred(theta)
-        return weights, intercepts - self.centre @ weights
+        return weights, intercepts - _combined(self.centre, weights)
 
     def theta(self, weights: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
         """Return the flat parameters of given raw weights and intercepts: the inverse of `raw`."""
@@ -59,7 +59,7 @@ class LinearObjective:
         )
         flat = [(weights * scale[:, np.newaxis]).ravel()]
         if self.intercept:
-            flat.append(intercepts + self.centre @ weights)
+            flat.append(intercepts + _combined(self.centre, weights))
         return np.concatenate(flat)
 
     def penalty(self, strength: float, deviation: np.ndarray, standardization: bool) -> L2:
@@ -112,3 +112,8 @@ class LinearObjective:
         if self.intercept:
             out[split:] = sums
         return float(losses.sum()) / total, total
+
+
+def _combined(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return values @ weights, in an order that no number of threads can change."""
+    return np.einsum("i,ij->j", values, weights)

@@ -80,7 +80,7 @@ class L2:
         """Return the penalty at `theta`."""
         if not self.strength:
             return 0.0
-        squares = (np.vdot(theta[part] * factor, theta[part]) for part, factor in self.slices)
+        squares = (np.sum(theta[part] ** 2 * factor) for part, factor in self.slices)
         return 0.5 * self.strength * float(sum(squares))
 
     def add_gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:

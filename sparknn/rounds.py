@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from py4j.protocol import Py4JError
 from pyspark import RDD, Broadcast
+from pyspark.serializers import CloudPickleSerializer
 from threadpoolctl import ThreadpoolController
 
 from sparknn.blockfiles import Packed
@@ -27,6 +28,8 @@ from sparknn.objective import Rows
 __all__ = ["Answer", "Outcome", "Rounds", "Visitor"]
 
 logger = logging.getLogger("sparknn")
+
+_serializer = CloudPickleSerializer()
 
 BROADCAST_BYTES = 2**19
 """Size from which parameters travel as a broadcast rather than inside the task."""
@@ -102,7 +105,8 @@ class Rounds:
         self.cluster = blocks.cluster
         self.deterministic = deterministic
         self.states: dict[int, Any] = {}
-        self._visitor = self.cluster.context.broadcast(visitor)
+        # As Spark sends functions, so that what is defined in a shell can be part of it.
+        self._visitor = self.cluster.context.broadcast(_serializer.dumps(visitor))
         self._checksums = [packed.block.checksum for packed in blocks.packed]
 
     def __enter__(self) -> Rounds:
@@ -236,7 +240,7 @@ class _Visit:
             if not item.block.rows:
                 break
             parameters = self.sent.value if isinstance(self.sent, Broadcast) else self.sent
-            visitor = self.visitor.value
+            visitor = _serializer.loads(self.visitor.value)
             began = time.perf_counter()
             with _blas().limit(limits=self.threads, user_api="blas"):
                 answer = visitor(parameters, self.task, partition, rows, self.states.get(partition))

@@ -20,6 +20,15 @@ import numpy as np
 __all__ = ["LBFGS", "GradientDescent", "Solver"]
 
 
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the dot product, in an order that no number of threads can change (BLAS's can)."""
+    return float(np.einsum("i,i->", a, b))
+
+
+def _norm(a: np.ndarray) -> float:
+    return math.sqrt(_dot(a, a))
+
+
 class Solver:
     """A minimiser of a smooth function of a (size,) float64 vector.
 
@@ -74,7 +83,7 @@ class GradientDescent(Solver):
         move = self.step_size * np.asarray(gradient, np.float64)
         self.x = self.point = self.point - move
         self.iterations += 1
-        if np.linalg.norm(move) < self.tol * max(float(np.linalg.norm(self.x)), 1.0):
+        if _norm(move) < self.tol * max(_norm(self.x), 1.0):
             self.reason = "solution converged"
         elif self.iterations >= self.max_iter:
             self.reason = "max iterations reached"
@@ -114,7 +123,7 @@ class LBFGS(Solver):
             self._accept(self.point, value, gradient)
             self._next_iteration()
             return
-        slope = float(self.direction @ gradient)
+        slope = _dot(self.direction, gradient)
         self.search.tell(value, slope)
         if self.search.accepted:
             point = self.point
@@ -147,11 +156,11 @@ class LBFGS(Solver):
         if self.done:
             return
         self.direction = self._two_loop(self.gradient)
-        slope = float(self.direction @ self.gradient)
+        slope = _dot(self.direction, self.gradient)
         if not slope < 0:
             self._restart_or_stop()
             return
-        step = 1.0 if self.iterations else 1.0 / np.linalg.norm(self.direction)
+        step = 1.0 if self.iterations else 1.0 / _norm(self.direction)
         self.search = _LineSearch(self.value, slope, step)
         self.point = self.x + self.search.step * self.direction
 
@@ -171,7 +180,7 @@ class LBFGS(Solver):
             return "max iterations reached"
         if abs(self.value - max(self.recent)) <= self.tol * abs(self.history[0]):
             return "function values converged"
-        if np.linalg.norm(self.gradient) <= max(self.tol * abs(self.value), 1e-8):
+        if _norm(self.gradient) <= max(self.tol * abs(self.value), 1e-8):
             return "gradient converged"
         return None
 
@@ -180,14 +189,14 @@ class LBFGS(Solver):
         direction = -gradient
         applied = []
         for step, change in reversed(self.pairs):
-            share = (step @ direction) / (step @ change)
+            share = _dot(step, direction) / _dot(step, change)
             direction -= share * change
             applied.append(share)
         if self.pairs:
             step, change = self.pairs[-1]
-            direction *= (step @ change) / (change @ change)
+            direction *= _dot(step, change) / _dot(change, change)
         for (step, change), share in zip(self.pairs, reversed(applied), strict=True):
-            direction += (share - (change @ direction) / (step @ change)) * step
+            direction += (share - _dot(change, direction) / _dot(step, change)) * step
         return direction
 
 

@@ -187,6 +187,11 @@ class Failing:
         return Answer(1.0, np.ones(len(parameters)))
 
 
+def mistaken(progress: float) -> float:
+    """Fail, as a schedule of step sizes in its first step."""
+    raise RuntimeError("a schedule's own mistake")
+
+
 def modified(files: dict[int, str]) -> dict[int, int]:
     """Return when each file was last written."""
     return {partition: Path(path).stat().st_mtime_ns for partition, path in files.items()}

@@ -1,7 +1,5 @@
 """The same source partitions, partition count and seed give the same bits, whoever computes."""
 
-import os
-
 import numpy as np
 import pytest
 from cluster_helpers import run_script
@@ -34,11 +32,6 @@ def test_the_same_bits_on_any_number_of_cores_and_with_any_hash_seed(
     assert run_script("fingerprints.py", master, digits_file, tmp_path, **environment) == here
 
 
-@pytest.mark.xfail(
-    os.cpu_count() > 1,
-    strict=True,
-    reason="fit_full_batch: LBFGS's dot products on the driver use as many threads as it has cores",
-)
 @pytest.mark.cluster
 def test_the_same_bits_on_a_driver_with_one_thread_of_linear_algebra(here, digits_file, tmp_path):
     found = run_script(

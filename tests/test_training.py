@@ -445,6 +445,15 @@ def test_several_targets_are_fitted_by_linear_units(spark):
     assert fitted.objective_history[-1] < 1e-4
 
 
+def test_a_schedule_may_be_any_function(spark):
+    rdd, _, _ = rings(spark, 100)
+    network = Network([2, 2])
+    thetas = [
+        train(network, rdd, SGD(step), epochs=1, batch=10).theta for step in (0.1, lambda _: 0.1)
+    ]
+    np.testing.assert_array_equal(*thetas)
+
+
 def test_a_penalty_keeps_weights_small(spark):
     rdd, _, _ = rings(spark, 400)
     network = Network([2, 8, 2], "tanh")
