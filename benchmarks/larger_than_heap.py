@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from statistics import median
@@ -18,6 +17,7 @@ from statistics import median
 import click
 import numpy as np
 import pyarrow as pa
+from local import local_session
 from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.blocks import pack
@@ -64,37 +64,25 @@ class Pass:
 @click.option("--partitions", default=8, show_default=True)
 def main(rows: int, partitions: int) -> None:
     """Pack, pass over the blocks five times, print a line of JSON."""
-    session = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.driver.memory", "1g")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.python.unix.domain.socket.enabled", "true")
-        .getOrCreate()
-    )
-    session.sparkContext.setLogLevel("ERROR")
-    session.sparkContext.pythonExec = sys.executable
-    data = random_rows(session, rows, partitions)
-    columns, _ = feature_columns(data, "features")
-    began = time.perf_counter()
-    with pack(Cluster(session), data, Source(Layout()), partitions, columns) as blocks:
-        packing = time.perf_counter() - began
-        seconds, memory = [], []
-        with Rounds(blocks, Pass()) as rounds:
-            for _ in range(5):
-                outcome = rounds.run(np.zeros(1), None, "a pass over the blocks")
-                seconds.append(outcome.compute + outcome.other)
-                memory.append(max(own for _, own in rounds.states.values()))
-        result = {
-            "GB": round(blocks.bytes / 1e9, 2),
-            "packing_MB_per_s": round(blocks.bytes / packing / 1e6),
-            "pass_s": [round(each, 2) for each in seconds],
-            "pass_GB_per_s": round(blocks.bytes / median(seconds) / 1e9, 2),
-            "worker_MB_after_each_pass": [round(each) for each in memory],
-        }
-    session.stop()
+    with local_session(2, "1g") as session:
+        data = random_rows(session, rows, partitions)
+        columns, _ = feature_columns(data, "features")
+        began = time.perf_counter()
+        with pack(Cluster(session), data, Source(Layout()), partitions, columns) as blocks:
+            packing = time.perf_counter() - began
+            seconds, memory = [], []
+            with Rounds(blocks, Pass()) as rounds:
+                for _ in range(5):
+                    outcome = rounds.run(np.zeros(1), None, "a pass over the blocks")
+                    seconds.append(outcome.compute + outcome.other)
+                    memory.append(max(own for _, own in rounds.states.values()))
+            result = {
+                "GB": round(blocks.bytes / 1e9, 2),
+                "packing_MB_per_s": round(blocks.bytes / packing / 1e6),
+                "pass_s": [round(each, 2) for each in seconds],
+                "pass_GB_per_s": round(blocks.bytes / median(seconds) / 1e9, 2),
+                "worker_MB_after_each_pass": [round(each) for each in memory],
+            }
     print(json.dumps(result))
 
 

@@ -9,10 +9,8 @@ one line of JSON; `--only` picks sections. MLlib's perceptron takes some minutes
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +21,7 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyspark.ml.classification as mllib
+from local import local_session
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -305,34 +304,13 @@ SECTIONS = {
 }
 
 
-@contextmanager
-def local_session(cores: int) -> Iterator[SparkSession]:
-    session = (
-        SparkSession.builder.master(f"local[{cores}]")
-        .appName("benchmarks/mnist")
-        .config("spark.driver.memory", "4g")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.python.unix.domain.socket.enabled", "true")
-        .getOrCreate()
-    )
-    session.sparkContext.setLogLevel("ERROR")
-    session.sparkContext.pythonExec = sys.executable
-    try:
-        yield session
-    finally:
-        session.stop()
-
-
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--cores", default=2, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(list(SECTIONS)))
 def main(data: Path, cores: int, only: tuple[str, ...]) -> None:
     """Run the sections and print a line of JSON for each."""
-    with local_session(cores) as session:
+    with local_session(cores, "4g") as session:
         loaded = load(session, data)
         for name in only or SECTIONS:
             print(json.dumps({"section": name, **SECTIONS[name](loaded)}), flush=True)

@@ -19,7 +19,6 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from pyspark.util import inheritable_thread_target
 
-import sparknn
 from sparknn.errors import ClusterMismatchError
 
 __all__ = ["Cluster"]
@@ -80,8 +79,9 @@ class Cluster:
         if self.local or application in self._prepared:
             return
         # In the application's own folder, because executors that start later fetch it, too.
-        archive = os.path.join(self.context._temp_dir, f"sparknn-{sparknn.__version__}.zip")
-        Path(archive).write_bytes(_zipped(Path(sparknn.__file__).parent))
+        package = Path(__file__).parent
+        archive = os.path.join(self.context._temp_dir, f"{package.name}.zip")
+        Path(archive).write_bytes(_zipped(package))
         self.context.addPyFile(archive)
         self._check_packages()
         self._prepared.add(application)

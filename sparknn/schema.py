@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, NumericType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, NumericType
 
 from sparknn.errors import InvalidDataError
 
@@ -16,6 +16,7 @@ __all__ = [
     "declared_classes",
     "feature_columns",
     "feature_names",
+    "is_numeric",
     "numeric_column",
     "quoted",
 ]
@@ -58,13 +59,17 @@ def feature_columns(data: DataFrame, features: str | Sequence[str]) -> tuple[lis
 
 def numeric_column(data: DataFrame, name: str) -> Column:
     """Return a numeric column as double; raise InvalidDataError for any other type."""
-    kind = column_type(data, name)
-    if not isinstance(kind, NumericType) and kind.typeName() != "boolean":
+    if not is_numeric(data, name):
         raise InvalidDataError(
-            f"column {name!r} is {kind.simpleString()}, and a number is needed (for labels that "
-            "are words see StringIndexer)"
+            f"column {name!r} is {column_type(data, name).simpleString()}, and a number is needed "
+            "(for labels that are words see StringIndexer)"
         )
     return F.col(quoted(name)).cast("double")
+
+
+def is_numeric(data: DataFrame, name: str) -> bool:
+    """Return whether a column holds numbers, or true and false."""
+    return isinstance(column_type(data, name), (NumericType, BooleanType))
 
 
 def feature_names(data: DataFrame, features: str) -> tuple[str, ...]:

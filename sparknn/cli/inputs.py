@@ -8,11 +8,11 @@ from pyspark import StorageLevel
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, NumericType, StringType
+from pyspark.sql.types import ArrayType, StringType
 
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
-from sparknn.schema import column_type, quoted
+from sparknn.schema import column_type, is_numeric, quoted
 
 __all__ = ["FORMATS", "Table", "choose_columns", "hold_out", "read"]
 
@@ -106,18 +106,13 @@ def choose_columns(
         names = [name for name in data.columns if name not in (label, weight)]
     table = Table(label, names)
     if not table.vector(data):
-        for name in names:
-            _require_numeric(data, name)
+        words = [name for name in names if not is_numeric(data, name)]
+        if words:
+            raise InvalidDataError(
+                f"features are numbers, and {', '.join(words)} are none: name the columns to use "
+                "with --features"
+            )
     return table
-
-
-def _require_numeric(data: DataFrame, name: str) -> None:
-    kind = column_type(data, name)
-    if not isinstance(kind, NumericType) and kind.typeName() != "boolean":
-        raise InvalidDataError(
-            f"column {name!r} is {kind.simpleString()}, and features are numbers: name the "
-            "columns to use with --features"
-        )
 
 
 def is_word(data: DataFrame, name: str) -> bool:
