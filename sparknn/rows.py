@@ -190,7 +190,7 @@ class Parser:
         labels, vectors = [], []
         for item in objects:
             label, vector = _pair(item) if labelled else (0.0, item)
-            labels.append(self._numbers_of(label) if labelled else [])
+            labels.append(self._numbers_of(label))
             vectors.append(None if vector is None else _dense(vector))
         if self.width is None:
             self.width = next((len(vector) for vector in vectors if vector is not None), None)
@@ -203,12 +203,13 @@ class Parser:
         targets = np.array(labels, np.float64).reshape(rows, -1)
         return Table(features, targets, None, null, wrong, {})
 
-    def _numbers_of(self, label) -> list | np.ndarray:
-        """Return an object's label as a number for each target, NaN where it has not as many."""
+    def _numbers_of(self, label) -> np.ndarray:
+        """Return an object's label as a number for each target, NaN where it is none such."""
         count = len(self.layout.targets)
-        if not count:
-            return []
-        numbers = np.ravel(np.nan if label is None else label)
+        try:
+            numbers = np.ravel(np.nan if label is None else label).astype(np.float64)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
         return numbers if len(numbers) == count else np.full(count, np.nan)
 
     def _checked(self, table: Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
