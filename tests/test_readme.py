@@ -19,7 +19,7 @@ def test_the_shell_block_runs_in_bin_pyspark() -> None:
 
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
-    (block,) = [block for block in blocks if "sc.parallelize" in block]
+    (block,) = [block for block in blocks if "parallelize" in block]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_")
     }
