@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import threading
 import time
 import uuid
@@ -39,6 +40,7 @@ class Cluster:
     """
 
     _prepared: ClassVar[set[str]] = set()
+    _preparing: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, session: SparkSession):
         if not isinstance(getattr(session, "sparkContext", None), SparkContext):
@@ -69,22 +71,27 @@ class Cluster:
     def result_limit(self) -> int:
         """Bytes that the driver accepts as the results of one job."""
         size = self.context.getConf().get("spark.driver.maxResultSize", "1g")
-        return int(
-            self.context._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(size)
-        )
+        parse = self.context._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes
+        # Spark's 0 stands for no limit.
+        return int(parse(size)) or sys.maxsize
 
     def prepare(self) -> None:
         """Once an application, bring sparknn to the executors and look at their packages."""
-        application = self.context.applicationId
-        if self.local or application in self._prepared:
+        with self._preparing:
+            if not self.local and self.context.applicationId not in self._prepared:
+                self._ship()
+                self._check_packages()
+                self._prepared.add(self.context.applicationId)
+
+    def _ship(self) -> None:
+        """Send this package to the executors, unless it came with the application, in a zip."""
+        package = Path(__file__).parent
+        if not package.is_dir():
             return
         # In the application's own folder, because executors that start later fetch it, too.
-        package = Path(__file__).parent
         archive = os.path.join(self.context._temp_dir, f"{package.name}.zip")
         Path(archive).write_bytes(_zipped(package))
         self.context.addPyFile(archive)
-        self._check_packages()
-        self._prepared.add(application)
 
     def _check_packages(self) -> None:
         wanted = _versions()
@@ -126,14 +133,13 @@ class Cluster:
         ended = threading.Event()
 
         def target() -> None:
-            self.context.addJobTag(tag)
-            self.context.setInterruptOnCancel(True)
             try:
+                self.context.addJobTag(tag)
+                self.context.setInterruptOnCancel(True)
                 outcome["result"] = body()
             except BaseException as error:
                 outcome["error"] = error
             finally:
-                self.context.removeJobTag(tag)
                 ended.set()
 
         thread = threading.Thread(target=inheritable_thread_target(self.session)(target))

@@ -18,6 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
+from sparknn.cluster import Cluster
 from sparknn.schema import column_type, feature_columns
 
 __all__ = ["Prediction", "with_predictions"]
@@ -67,6 +68,7 @@ def with_predictions(
             raise ValueError(f"the output column {name!r} exists already")
     if not wanted:
         return dataset
+    Cluster(dataset.sparkSession).prepare()
     column = _vector_struct(dataset, features)
     held = f"prediction_{uuid.uuid4().hex}"
     computed = dataset.select(

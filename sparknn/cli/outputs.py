@@ -56,9 +56,11 @@ def write_aside(
         system.delete(new, True)
         raise
     replaced = system.exists(target)
-    if replaced:
-        system.rename(target, old)
+    if replaced and not system.rename(target, old):
+        raise OSError(f"could not move {target} aside; the complete output is at {new}")
     if not system.rename(new, target):
+        if replaced:
+            system.rename(old, target)
         raise OSError(f"could not move {new} to {target}; the complete output is at {new}")
     if replaced:
         system.delete(old, True)

@@ -120,6 +120,9 @@ def _train(
         "loss": fitted.objective_history[-1] if fitted.objective_history else None,
     }
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
+    if job.output:
+        save_model(session, pipeline, job.output, job.overwrite)
+        say(f"saved to {job.output}")
     if held is not None:
         result["validation"] = measure(pipeline, held)
         say(f"validation accuracy {result['validation']['accuracy']:.4f}")
@@ -127,9 +130,6 @@ def _train(
         test = read(session, job.test, job.kind, model.numFeatures)
         result["test"] = measure(pipeline, test)
         say(f"test accuracy {result['test']['accuracy']:.4f}")
-    if job.output:
-        save_model(session, pipeline, job.output, job.overwrite)
-        say(f"saved to {job.output}")
     return {
         **result,
         "seconds": round(time.perf_counter() - began, 2),
