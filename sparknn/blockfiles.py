@@ -91,6 +91,7 @@ class Summary:
     weight, weight_squares: sums over rows of the weight and of its square.
     sums, squares: (features,) weighted sums of the features less their offset, and of its square;
         empty where not asked for.
+    fingerprint: of the rows that were sent to be dealt, or, negative, of those that arrived.
     histogram: (classes,) the weight of each class; None without classes.
     segments: (pieces, 1 + 2 * columns) rows, then means, then mean squares of what is compared.
     """
@@ -103,6 +104,7 @@ class Summary:
     weight_squares: float = 0.0
     sums: np.ndarray = field(default_factory=_nothing)
     squares: np.ndarray = field(default_factory=_nothing)
+    fingerprint: int = 0
     histogram: np.ndarray | None = None
     segments: np.ndarray | None = None
 
@@ -132,7 +134,8 @@ class BlockWriter:
         Whether a column of weights follows.
     shift : bool
         Subtract an offset from columns whose mean is large against their deviation, so that
-        float32 keeps the deviation. The first window decides.
+        float32 keeps the deviation. The first window decides: a column that changes its level
+        later has by that very change a deviation that float32 resolves.
     moments : bool
         Add up the features and their squares.
     """
@@ -170,8 +173,12 @@ class BlockWriter:
         features = rows[:, : self.features]
         if self.offset is not None:
             features -= self.offset
+        weights = rows[:, -1].astype(np.float64) if self.weighted else np.ones(len(rows))
+        self.weight += float(weights.sum())
+        self.weight_squares += float(weights @ weights)
         if self.moments:
-            self._add_moments(features, rows[:, -1] if self.weighted else None)
+            self.sums += weights @ features
+            self.squares += weights @ np.square(features, dtype=np.float64)
         data = np.ascontiguousarray(rows, np.float32)
         check_space(self.path, data.nbytes)
         self.file.write(data.data)
@@ -189,13 +196,6 @@ class BlockWriter:
             self.offset = np.where(np.abs(mean) > 8 * deviation, mean, 0.0)
         if self.moments:
             self.sums, self.squares = np.zeros(self.features), np.zeros(self.features)
-
-    def _add_moments(self, features: np.ndarray, weights: np.ndarray | None) -> None:
-        weights = np.ones(len(features)) if weights is None else weights.astype(np.float64)
-        self.weight += float(weights.sum())
-        self.weight_squares += float(weights @ weights)
-        self.sums += weights @ features
-        self.squares += weights @ np.square(features, dtype=np.float64)
 
     def finish(self, report: Summary, classes: bool, compare: bool) -> Packed:
         """Give the file its name and return the block with its summary, `report` completed.

@@ -21,13 +21,16 @@ from pyspark.sql import Column, DataFrame
 from sparknn.blockfiles import Packed, Summary
 from sparknn.cluster import Cluster
 from sparknn.dealing import alike
-from sparknn.errors import DiskSpaceError, InvalidDataError
+from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
 from sparknn.packing import Packer, Source, nothing_packed
 from sparknn.rows import Layout
 
-__all__ = ["Blocks", "inspect", "pack"]
+__all__ = ["Blocks", "check_packed", "inspect", "pack"]
 
 logger = logging.getLogger("sparknn")
+
+WIDEST = 2**21
+"""Features that a row may have: tasks hold 64 such rows at a time, in float64, and sums of them."""
 
 SMALL_PARTITION = 1000
 """Rows below which a partition is not worth a task of its own."""
@@ -37,7 +40,8 @@ class Blocks:
     """A packed data set: descriptors on Spark, files on the executors.
 
     rdd: the cached RDD of `Packed`, one to a partition. packed: the same on the driver.
-    rows, features, targets: its sizes. skipped: invalid rows that were left out.
+    rows, features, targets: its sizes. weight: the sum of the rows' weights.
+    skipped: invalid rows that were left out.
     histogram: (classes,) weight of each class, where targets are class labels.
     """
 
@@ -50,6 +54,7 @@ class Blocks:
         self.features = filled[0].features if filled else 0
         self.targets = filled[0].targets if filled else 0
         summaries = [summary for item in packed for summary in item.summaries]
+        self.weight = sum(summary.weight for summary in summaries)
         self.skipped = sum(summary.seen for summary in summaries) - self.rows
         histograms = [s.histogram for s in summaries if s.histogram is not None]
         classes = max(map(len, histograms), default=0)
@@ -73,9 +78,7 @@ class Blocks:
         The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below.
         """
         parts = [(item.block, s) for item in self.packed for s in item.summaries if s.weight > 0]
-        weight = sum(s.weight for _, s in parts)
-        if not weight:
-            raise InvalidDataError("every row has weight 0: nothing to train on")
+        weight = self.weight
         # Blocks have offsets of their own; sums are moved to the first one's before they add up.
         offsets = [np.zeros(self.features) if b.offset is None else b.offset for b, _ in parts]
         origin = offsets[0]
@@ -135,6 +138,7 @@ def pack(
     DiskSpaceError
         If an executor's disk is too small.
     """
+    _require_narrow(source.layout)
     cluster.prepare()
     directory = f"sparknn-{uuid.uuid4().hex}"
     packer = Packer(source, directory)
@@ -170,6 +174,15 @@ def _pack(
     return _collect(cluster, dealt, packer, wanted)
 
 
+def _require_narrow(layout: Layout) -> None:
+    if layout.width and layout.width > WIDEST:
+        raise InvalidDataError(
+            f"column {layout.features!r} is {layout.width} values wide. Rows are stored dense, and "
+            f"more than {WIDEST} values to a row would exhaust the executors' memory: hash them "
+            "into fewer columns (FeatureHasher), or select some"
+        )
+
+
 def _selected(data: DataFrame | RDD, columns: Sequence[Column]) -> DataFrame | RDD:
     """Return a DataFrame's columns under plain names: two may be the same."""
     if isinstance(data, RDD):
@@ -203,7 +216,7 @@ def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blo
         packed = rdd.glom().collect()
         # A partition without rows may have been packed by nobody.
         items = [item[0] if item else nothing_packed() for item in packed]
-        _check(items, packer.source.layout)
+        check_packed(items, packer.source.layout)
         blocks = Blocks(cluster, rdd, items, packer.directory)
     except BaseException:
         rdd.unpersist()
@@ -220,7 +233,7 @@ def _alike(blocks: Blocks) -> bool:
     return alike([segment for segment in segments if segment is not None])
 
 
-def _check(packed: list[Packed], layout: Layout) -> None:
+def check_packed(packed: list[Packed], layout: Layout) -> None:
     """Raise an error that names what is wrong with the data, if anything is."""
     for item in packed:
         if item.problem:
@@ -237,11 +250,18 @@ def _check(packed: list[Packed], layout: Layout) -> None:
             f"column {layout.features!r}: rows differ in width, some hold {widths[0]} values and "
             f"others {widths[-1]}"
         )
+    if sum(summary.fingerprint for summary in summaries) % 2**64:
+        raise LostBlockError(
+            "rows came out twice, or not at all, when a task that deals them was run again: the "
+            "input has no fixed order (an unordered shuffle); cache or save it before training"
+        )
     if not widths:
         seen = sum(summary.seen for summary in summaries)
         raise InvalidDataError(
             f"no valid row is left of {seen}" if seen else "the input has no rows"
         )
+    if not sum(summary.weight for summary in summaries):
+        raise InvalidDataError(f"column {layout.weight!r}: every row has weight 0, none counts")
 
 
 def _raise_faults(summaries: list[Summary]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparknn.blockfiles import check_space
 
-__all__ = ["Spool", "alike", "row_keys"]
+__all__ = ["Spool", "alike", "fingerprint", "row_keys"]
 
 BUCKET_BITS = 6
 
@@ -39,6 +39,19 @@ def _mixed(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def fingerprint(rows: np.ndarray) -> int:
+    """Return a number that adds up, modulo 2^64, over any way of cutting the same rows in two.
+
+    rows: (rows, columns) of floats. Where a task of an input without a fixed order is run again,
+    rows may come out twice and others not at all, under keys that are in order; sums before and
+    after the shuffle tell.
+    """
+    bits = np.ascontiguousarray(rows).view(np.uint32).sum(axis=0, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        factors = _mixed(np.arange(len(bits), dtype=np.uint64)) | np.uint64(1)
+        return int((bits * factors).sum(dtype=np.uint64))
+
+
 class Spool:
     """Takes keyed rows in any order and gives them back in the order of their keys.
 
@@ -50,7 +63,7 @@ class Spool:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path, self.dtype = path, dtype
         self.file = open(path, "w+b")  # noqa: SIM115 - closed by __exit__
-        self.columns = self.rows = 0
+        self.columns = self.rows = self.fingerprint = 0
         self.runs: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(2**BUCKET_BITS)]
 
     def __enter__(self) -> Spool:
@@ -71,6 +84,7 @@ class Spool:
         for bucket, (start, stop) in enumerate(pairwise(bounds)):
             if start < stop:
                 self.runs[bucket].append((self.rows + int(start), keys[start:stop]))
+        self.fingerprint += fingerprint(rows)
         self.rows += len(rows)
         self.columns = rows.shape[1]
 

@@ -7,9 +7,7 @@ Spark's shuffle by their key, and written where they arrive, in the order of the
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,17 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import RDD, TaskContext
 from pyspark.serializers import CPickleSerializer
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
 from sparknn.cluster import Cluster
-from sparknn.dealing import Spool, row_keys
+from sparknn.dealing import Spool, fingerprint, row_keys
 from sparknn.rows import Faults, Layout, Parser
 
 __all__ = ["Packer", "Source", "nothing_packed"]
-
-_planning = threading.Lock()
-"""Held while a session's setting is changed for a plan: other threads may be fitting, too."""
 
 BATCH_BYTES = 8 * 2**20
 BATCH_ROWS = 1000
@@ -67,8 +62,8 @@ class Packer:
         """Return the RDD that packs each partition where it is."""
         if isinstance(rows, RDD):
             return rows.mapPartitionsWithIndex(self._pack_objects)
-        with _small_batches(rows, self.source.layout):
-            return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
+        rows = _in_small_batches(rows, self.source.layout)
+        return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
 
     def dealt(self, cluster: Cluster, rows: DataFrame | RDD, partitions: int) -> RDD:
         """Return the RDD that deals all rows out to `partitions` blocks by their keys."""
@@ -77,15 +72,15 @@ class Packer:
                 rows.mapPartitionsWithIndex(self._key_objects), DEALT
             )
         else:
+            rows = _in_small_batches(rows, self.source.layout)
             keyed = rows.mapInArrow(self._key_batches, DEALT)
-        dealt = keyed.repartition(partitions, "key")
-        with _small_batches(dealt, self.source.layout):
-            return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
+        dealt = _in_small_batches(keyed.repartition(partitions, "key"), self.source.layout)
+        return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
 
     def looked_at(self, rows: DataFrame) -> RDD:
         """Return the RDD that checks each partition's rows and writes nothing."""
-        with _small_batches(rows, self.source.layout):
-            return rows.mapInArrow(self._look, RECORD).rdd.map(_unpickled)
+        rows = _in_small_batches(rows, self.source.layout)
+        return rows.mapInArrow(self._look, RECORD).rdd.map(_unpickled)
 
     def _parser(self) -> Parser:
         return Parser(self.source.layout, self.dtype)
@@ -101,16 +96,19 @@ class Packer:
             self.source.precise,
         )
 
-    def _write(self, partition: int, parser: Parser | None, windows: Iterable) -> Packed:
-        """Write windows of rows to a block; after the first invalid row only count on."""
-        layout = self.source.layout
+    def _write_valid(self, partition: int, parser: Parser, windows: Iterable) -> Packed:
+        """Write the windows of a parser; after the first invalid row only count on."""
+        rows = (rows for _, rows in windows if self.source.layout.skip or not parser.faults.entries)
+        return self._write(partition, rows, lambda: _report(partition, parser))
+
+    def _write(self, partition: int, windows: Iterable, report: Callable[[], Summary]) -> Packed:
+        """Write windows of rows to a block; `report` is called once they are all there."""
         try:
             with self._writer(partition) as writer:
                 for rows in windows:
-                    if parser is None or layout.skip or not parser.faults.entries:
-                        writer.add(rows)
-                report = _report(partition, parser) if parser else Summary(-1, 0, Faults())
-                return writer.finish(report, layout.classes is not None, self.source.compare)
+                    writer.add(rows)
+                classes = self.source.layout.classes is not None
+                return writer.finish(report(), classes, self.source.compare)
         except DiskFull as problem:
             return replace(nothing_packed(), problem=str(problem))
 
@@ -123,31 +121,33 @@ class Packer:
 
     def _pack_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parser = self._parser()
-        windows = (rows for _, rows in parser.batches(batches))
-        yield _record(self._write(TaskContext.get().partitionId(), parser, windows))
+        partition = TaskContext.get().partitionId()
+        yield _record(self._write_valid(partition, parser, parser.batches(batches)))
 
     def _pack_objects(self, partition: int, objects: Iterable) -> Iterator[Packed]:
         parser = self._parser()
         labelled = bool(self.source.layout.targets)
-        yield self._write(
-            partition, parser, (rows for _, rows in parser.objects(objects, labelled))
-        )
+        yield self._write_valid(partition, parser, parser.objects(objects, labelled))
 
     def _key_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parser = self._parser()
         partition = TaskContext.get().partitionId()
+        sent = 0
         for positions, rows in parser.batches(batches):
+            sent += fingerprint(rows)
             yield _keyed_batch(row_keys(self.source.seed, partition, positions), rows)
-        yield _keyed_report(partition, parser)
+        yield _keyed_report(_report(partition, parser, sent))
 
     def _key_objects(self, partition: int, objects: Iterable) -> Iterator[tuple]:
         parser = self._parser()
         labelled = bool(self.source.layout.targets)
+        sent = 0
         for positions, rows in parser.objects(objects, labelled):
+            sent += fingerprint(rows)
             keys = row_keys(self.source.seed, partition, positions).view(np.int64)
             for key, row in zip(keys.tolist(), rows, strict=True):
                 yield key, bytearray(row.tobytes()), None
-        yield partition, None, bytearray(_pickled(_report(partition, parser)))
+        yield partition, None, bytearray(_pickled(_report(partition, parser, sent)))
 
     def _assemble(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Write the rows that were dealt to this partition, in the order of their keys."""
@@ -161,7 +161,8 @@ class Packer:
             with Spool(spool_path, self.dtype) as spool:
                 for batch in batches:
                     _take_rows(batch, spool, reports, self.dtype)
-                packed = self._write(partition, None, spool.windows())
+                arrived = Summary(-1, 0, Faults(), fingerprint=-spool.fingerprint)
+                packed = self._write(partition, spool.windows(), lambda: arrived)
         except DiskFull as problem:
             packed = replace(nothing_packed(), problem=str(problem))
         yield _record(replace(packed, summaries=packed.summaries + reports))
@@ -188,26 +189,25 @@ def _take_rows(batch: pa.RecordBatch, spool: Spool, reports: list, dtype: type) 
         spool.add(keys, table)
 
 
-@contextmanager
-def _small_batches(rows: DataFrame, layout: Layout) -> Iterator[None]:
-    """Have Spark hand rows over in batches of a few megabytes, for the plans made inside.
+def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
+    """Return the same rows, which Spark will hand over in batches of a few megabytes.
 
     Its default, 10,000 rows, leaves the cache from some hundred columns on (measured at 784:
-    less than half the speed), and at many thousand columns the JVM's memory.
+    less than half the speed), and at many thousand columns the JVM's memory. The size is a
+    setting of the session that plans, so they are planned in a copy of theirs: other threads may
+    be using that one.
     """
-    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
     wanted = BATCH_ROWS
     if layout.width:
         wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
     session = rows.sparkSession
-    with _planning:
-        before = session.conf.get(setting)
-        usual = int(before)
-        session.conf.set(setting, str(min(wanted, usual) if usual > 0 else wanted))
-        try:
-            yield
-        finally:
-            session.conf.set(setting, before)
+    usual = int(session.conf.get(setting))
+    copy = session._jsparkSession.cloneSession()
+    copy.conf().set(setting, str(min(wanted, usual) if usual > 0 else wanted))
+    plan = rows._jdf.logicalPlan()
+    planned = session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(copy, plan)
+    return DataFrame(planned, SparkSession(session.sparkContext, copy))
 
 
 def _keyed_batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
@@ -222,16 +222,17 @@ def _keyed_batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
     )
 
 
-def _keyed_report(partition: int, parser: Parser) -> pa.RecordBatch:
-    report = pa.array([_pickled(_report(partition, parser))], pa.binary())
+def _keyed_report(report: Summary) -> pa.RecordBatch:
+    packed = pa.array([_pickled(report)], pa.binary())
     return pa.RecordBatch.from_arrays(
-        [pa.array([partition], pa.int64()), pa.nulls(1, pa.binary()), report],
+        [pa.array([report.partition], pa.int64()), pa.nulls(1, pa.binary()), packed],
         ["key", "row", "packed"],
     )
 
 
-def _report(partition: int, parser: Parser) -> Summary:
-    return Summary(partition, parser.seen, parser.faults, parser.width if parser.kept else None)
+def _report(partition: int, parser: Parser, sent: int = 0) -> Summary:
+    width = parser.width if parser.kept else None
+    return Summary(partition, parser.seen, parser.faults, width, fingerprint=sent)
 
 
 _serializer = CPickleSerializer()

@@ -32,7 +32,8 @@ class Layout:
     classes: None where targets are values; else labels are whole numbers below this, or, at 0,
         below any sensible bound.
     weight: name of the weight column, or None.
-    width: the number of features that rows must have; None takes the first row's.
+    width: the number of features that rows must have; None takes the first row's of a partition.
+    standard: what gave the width, with a verb, for messages.
     skip: leave invalid rows out instead of reporting them as an error.
     names: of the single features, for messages, where they are known.
     """
@@ -43,6 +44,7 @@ class Layout:
     classes: int | None = None
     weight: str | None = None
     width: int | None = None
+    standard: str = "the model's input is"
     skip: bool = False
     names: tuple[str, ...] = ()
 
@@ -93,6 +95,7 @@ class Table:
     targets: (rows, targets) float64; weights: (rows,) float64 or None.
     null: rows whose features are null; wrong: rows of another width; missing: per target column
         and for the weights, rows where it is null.
+    null_reason: what else than null the rows in `null` may be.
     """
 
     features: np.ndarray
@@ -101,6 +104,7 @@ class Table:
     null: np.ndarray
     wrong: np.ndarray
     missing: dict[str, np.ndarray]
+    null_reason: str = "null"
 
 
 class Parser:
@@ -191,7 +195,7 @@ class Parser:
         for item in objects:
             label, vector = _pair(item) if labelled else (0.0, item)
             labels.append(self._numbers_of(label))
-            vectors.append(None if vector is None else _dense(vector))
+            vectors.append(_dense(vector))
         if self.width is None:
             self.width = next((len(vector) for vector in vectors if vector is not None), None)
         rows, width = len(objects), self.width or 0
@@ -201,7 +205,8 @@ class Parser:
         for index in np.flatnonzero(~(null | wrong)):
             features[index] = vectors[index]
         targets = np.array(labels, np.float64).reshape(rows, -1)
-        return Table(features, targets, None, null, wrong, {})
+        what = "no pairs of label and features" if labelled else "no features"
+        return Table(features, targets, None, null, wrong, {}, f"null, or {what}")
 
     def _numbers_of(self, label) -> np.ndarray:
         """Return an object's label as a number for each target, NaN where it is none such."""
@@ -236,10 +241,9 @@ class Parser:
 
     def _bad_features(self, table: Table, start: int) -> np.ndarray:
         layout, features = self.layout, table.features
-        self.faults.note(layout.features, "null", table.null, start)
-        reason = f"not {self.width} values wide, as the others are"
-        if layout.width is not None:
-            reason = f"not {layout.width} values wide, as the model's input is"
+        self.faults.note(layout.features, table.null_reason, table.null, start)
+        standard = "the others are" if layout.width is None else layout.standard
+        reason = f"not {self.width} values wide, as {standard}"
         self.faults.note(layout.features, reason, table.wrong, start)
         bad = table.null | table.wrong
         # The extremes show whether any value is NaN or too large; only then is each looked at.
@@ -339,14 +343,22 @@ def _scatter(numbers: np.ndarray, lengths: np.ndarray, good: np.ndarray, width: 
 
 
 def _pair(item) -> tuple:
-    """Return label and features of a (label, features) pair or a LabeledPoint."""
+    """Return label and features of a (label, features) pair or a LabeledPoint, else two None."""
     if hasattr(item, "label") and hasattr(item, "features"):
         return item.label, item.features
-    label, features = item
+    try:
+        label, features = item
+    except (TypeError, ValueError):
+        return None, None
     return label, features
 
 
-def _dense(vector) -> np.ndarray:
-    """Return a vector, array or sequence as (features,) float64."""
+def _dense(vector) -> np.ndarray | None:
+    """Return a vector, array or sequence of numbers as (features,) float64, else None."""
     dense = vector.toArray() if hasattr(vector, "toArray") else vector
-    return np.asarray(dense, np.float64).ravel()
+    if isinstance(dense, (str, bytes)) or dense is None:
+        return None
+    try:
+        return np.asarray(dense, np.float64).ravel()
+    except (TypeError, ValueError):
+        return None

@@ -16,6 +16,7 @@ __all__ = [
     "declared_classes",
     "feature_columns",
     "feature_names",
+    "feature_width",
     "is_numeric",
     "numeric_column",
     "quoted",
@@ -55,6 +56,25 @@ def feature_columns(data: DataFrame, features: str | Sequence[str]) -> tuple[lis
         f"column {features!r} is {kind.simpleString()}; features are a vector, an array of "
         "numbers, or a list of numeric columns (see VectorAssembler)"
     )
+
+
+def feature_width(data: DataFrame, features: str | Sequence[str]) -> tuple[int | None, str]:
+    """Return how many features the rows have, and what says so; None where there is no row.
+
+    Names are counted, a vector column's metadata is believed, and else the first row that is not
+    null decides, as in MLlib: on the driver, so that all partitions go by the same one.
+    """
+    if not isinstance(features, str):
+        return len(features), "the list of columns is"
+    (column,), _ = feature_columns(data, features)
+    declared = data.schema[features].metadata.get("ml_attr", {}).get("num_attrs")
+    if declared is not None:
+        return int(declared), "the column's metadata says"
+    size = F.size(column)
+    if isinstance(column_type(data, features), VectorUDT):
+        size = F.coalesce(column["size"], F.size(column["values"]))
+    first = data.filter(F.col(quoted(features)).isNotNull()).select(size.alias("width")).first()
+    return (None if first is None else int(first["width"])), "the first row is"
 
 
 def numeric_column(data: DataFrame, name: str) -> Column:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from pyspark import RDD
 from pyspark.sql import SparkSession
@@ -55,11 +57,18 @@ def train(
 
     Raises
     ------
+    ValueError
+        If `epochs`, `batch` or `steps_per_round` is out of range.
     InvalidDataError
         If rows do not fit the network, are not finite, or there are none.
     DivergenceError
         If the loss is not finite after an epoch.
     """
+    if epochs < 0 or batch < 1 or steps_per_round < 0:
+        raise ValueError(
+            "epochs and steps_per_round must be at least 0 and batch at least 1, got "
+            f"{epochs}, {steps_per_round} and {batch}"
+        )
     units = network.layers[-1]
     labelled = network.loss.name == "softmax" or (network.loss.classifies and units == 1)
     layout = Layout(
@@ -76,7 +85,7 @@ def train(
                 blocks,
                 network,
                 network.penalty(penalty),
-                optimizer or SGD(0.03),
+                copy.copy(optimizer) if optimizer else SGD(0.03),
                 network.initial(seed) if start is None else start,
                 Minibatch(epochs, batch, steps_per_round, seed),
                 "network",

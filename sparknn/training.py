@@ -243,7 +243,14 @@ class _MinibatchFit:
             self.outer = SGD(OUTER_RATE, OUTER_MOMENTUM, nesterov=True)
             self.outer.start(objective.size, objective.dtype)
         self.visitor = _Steps(
-            objective, penalty, optimizer, settings, self.steps, self.synchronous, self.carries
+            objective,
+            penalty,
+            optimizer,
+            settings,
+            self.steps,
+            blocks.weight / blocks.rows,
+            self.synchronous,
+            self.carries,
         )
 
     @property
@@ -318,11 +325,12 @@ class _Steps:
         optimizer: Optimizer,
         settings: Minibatch,
         steps: int,
+        mean_weight: float,
         synchronous: bool,
         carries: bool,
     ):
         self.objective, self.penalty, self.optimizer = objective, penalty, optimizer
-        self.settings, self.steps = settings, steps
+        self.settings, self.steps, self.mean_weight = settings, steps, mean_weight
         self.synchronous, self.carries = synchronous, carries
 
     def __getstate__(self) -> dict:
@@ -342,10 +350,24 @@ class _Steps:
     ) -> Answer:
         out: np.ndarray = np.empty(self.objective.size, self.objective.dtype)
         chunk = self._chunk(rows, self._order(epoch, partition)[step])
-        loss, weight = self.objective.gradient(
-            theta, chunk, out, self._random(epoch, partition, step)
-        )
-        return Answer(weight, out, loss)
+        loss, used = self._evaluate(theta, chunk, out, self._random(epoch, partition, step))
+        return Answer(float(used), out, loss)
+
+    def _evaluate(
+        self, theta: np.ndarray, chunk: Rows, out: np.ndarray, random: np.random.Generator | None
+    ) -> tuple[float, int]:
+        """Write a chunk's gradient into `out`; return its loss and how many rows it stands for.
+
+        Loss and gradient are means over the chunk's weight, and some chunks weigh more than
+        others: what makes their sum over an epoch the weighted mean is this factor.
+        """
+        loss, weight = self.objective.gradient(theta, chunk, out, random)
+        used = len(chunk.features)
+        if chunk.weights is not None and used:
+            factor = weight / (self.mean_weight * used)
+            out *= factor
+            loss *= factor
+        return loss, used
 
     def _walk(self, sent: np.ndarray, epoch: int, first: int, partition: int, rows: Rows) -> Answer:
         """Take the round's steps on this block alone."""
@@ -356,23 +378,22 @@ class _Steps:
         if self.carries:
             optimizer.state = result[objective.size :].reshape(optimizer.state.shape)
         out: np.ndarray = np.empty(objective.size, objective.dtype)
-        loss, weight, used = 0.0, 0.0, 0
+        loss, used = 0.0, 0
         last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
         order = self._order(epoch, partition)
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
-            step_loss, step_weight = objective.gradient(
+            step_loss, step_rows = self._evaluate(
                 theta, chunk, out, self._random(epoch, partition, step)
             )
-            if not step_weight:
+            if not step_rows:
                 continue
             self.penalty.add_gradient(theta, out)
             count = epoch * self.steps + step
             optimizer.step(theta, out, count / (self.settings.epochs * self.steps), count)
-            loss += step_weight * step_loss
-            weight += step_weight
-            used += len(chunk.features)
-        return Answer(float(used), result, loss / weight if weight else 0.0)
+            loss += step_rows * step_loss
+            used += step_rows
+        return Answer(float(used), result, loss / used if used else 0.0)
 
     def _order(self, epoch: int, partition: int) -> np.ndarray:
         """Return the order in which an epoch visits a partition's chunks."""

@@ -333,13 +333,18 @@ def test_a_large_column_keeps_the_precision_of_its_deviation(cluster, spark):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
-def test_moments_need_a_row_that_counts(cluster, source):
+def test_rows_that_all_weigh_nothing_are_refused(cluster, source):
     nothing = source.withColumn("weight", F.lit(0.0))
-    with (
-        pack_frame(cluster, nothing, "dense", weight="weight", partitions=3, precise=True) as b,
-        pytest.raises(InvalidDataError, match="every row has weight 0"),
-    ):
-        b.moments()
+    with pytest.raises(InvalidDataError, match="'weight': every row has weight 0"):
+        pack_frame(cluster, nothing, "dense", weight="weight", partitions=3)
+
+
+def test_the_weights_of_rows_add_up(cluster, source):
+    data = source.withColumn("weight", F.lit(0.5))
+    with pack_frame(cluster, data, "dense", weight="weight", partitions=3) as blocks:
+        assert blocks.weight == blocks.rows / 2
+    with pack_frame(cluster, data, "dense", partitions=2) as blocks:
+        assert blocks.weight == blocks.rows
 
 
 SCHEMA = "f array<double>, y double, w double"
@@ -412,7 +417,10 @@ def test_a_partition_may_hold_invalid_rows_only_where_they_are_left_out(cluster,
     "pair, complaint",
     [
         ((1.0, [0.0, NAN]), "column 'features': 1 row is NaN, infinite"),
-        ((1.0, None), "column 'features': 1 row is null"),
+        ((1.0, None), "column 'features': 1 row is null, or no pair"),
+        ((1.0, "words"), "column 'features': 1 row is null, or no pair"),
+        (3.0, "column 'features': 1 row is null, or no pair"),
+        ((1.0, 2.0, 3.0), "column 'features': 1 row is null, or no pair"),
         ((1.0, [1.0]), "column 'features': 1 row is not 2 values wide"),
         ((7.0, [1.0, 1.0]), "column 'label': 1 row is a label above 1"),
         ((None, [1.0, 1.0]), "column 'label': 1 row is"),

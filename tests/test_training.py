@@ -84,6 +84,9 @@ def chunk(rows: Rows, number: int, steps: int) -> Rows:
 def numpy_loop(network, rows, optimizer, theta, settings, penalty, steps) -> tuple:
     """Train on one partition's rows as minibatch training is defined, without Spark."""
     theta = theta.astype(network.dtype)
+    mean_weight = 1.0
+    if rows.weights is not None:
+        mean_weight = float(rows.weights.astype(np.float64).sum()) / len(rows.weights)
     optimizer.start(network.size, network.dtype)
     out = np.empty(network.size, network.dtype)
     losses = []
@@ -93,7 +96,11 @@ def numpy_loop(network, rows, optimizer, theta, settings, penalty, steps) -> tup
             for step, number in enumerate(order):
                 random = generator(settings.seed, epoch, 0, step + 1)
                 part = chunk(rows, number, steps)
-                loss, _ = network.gradient(theta, part, out, random)
+                loss, weight = network.gradient(theta, part, out, random)
+                if part.weights is not None:
+                    factor = weight / (mean_weight * len(part.features))
+                    out *= factor
+                    loss *= factor
                 penalty.add_gradient(theta, out)
                 done = epoch * steps + step
                 optimizer.step(theta, out, done / (settings.epochs * steps), done)
@@ -135,6 +142,7 @@ def test_gradients_of_several_partitions_add_up_to_their_weighted_mean(packed, w
     start = network.initial(3)
     blocks = packed(parts, weighted)
     fitted = fit_minibatch(blocks, network, penalty, SGD(0.2, 0.8), start, settings)
+    mean_weight = np.concatenate(parts)[:, 4].mean(dtype=np.float64)
 
     theta, velocity = start.copy(), np.zeros(network.size)
     for epoch in range(3):
@@ -146,14 +154,36 @@ def test_gradients_of_several_partitions_add_up_to_their_weighted_mean(packed, w
                 rows = chunk(as_rows(part, weighted), order[step], steps)
                 _, weight = network.gradient(theta.astype(np.float32), rows, out)
                 gradient += weight * out.astype(np.float64)
-                total += weight
-            gradient /= total
+                total += len(rows.features)
+            gradient /= total * (mean_weight if weighted else 1.0)
             penalty.add_gradient(theta, gradient)
             velocity = 0.8 * velocity - 0.2 * gradient
             theta += velocity
     np.testing.assert_allclose(fitted.theta, theta, rtol=1e-5, atol=1e-6)
     assert len(fitted.rounds) == 3 * steps
     assert {each.batch for each in fitted.rounds} == {60}
+
+
+@pytest.mark.parametrize("steps_per_round", [0, 1])
+def test_uneven_row_weights_count_over_all_minibatches_and_partitions(packed, steps_per_round):
+    """Rows of one class in few heavy chunks: their weight must survive each chunk's mean."""
+    table = drawn(sum(SIZES))
+    table[:, 3] = table[:, 0] > 0
+    table[:, 4] = np.where(np.arange(len(table)) < SIZES[0], 0.01, 3.0)
+    table[:, 3][: SIZES[0]] = 1 - table[:, 3][: SIZES[0]]
+    network = Network([3, 3])
+    settings = Minibatch(60, 20, steps_per_round, seed=2)
+    blocks = packed(cut(table, SIZES), True)
+    penalty, start = network.penalty(0.05), np.zeros(network.size)
+    fitted = fit_minibatch(blocks, network, penalty, SGD(linear(0.5)), start, settings)
+    rows, out = as_rows(table, True), np.empty(network.size, np.float32)
+
+    def value(theta):
+        loss, _ = network.gradient(theta.astype(np.float32), rows, out)
+        return loss + penalty.value(theta)
+
+    best = fit_full_batch(blocks, network, penalty, LBFGS(start, 100, 1e-9))
+    assert value(fitted.theta) < value(best.theta) + 0.01
 
 
 @pytest.mark.parametrize("steps_per_round", [0, 4])
@@ -501,3 +531,17 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(spark, monkeypatch, ca
     train(network, rdd, epochs=2, batch=5)
     assert "epoch" in terminal.text
     assert "loss" in terminal.text
+
+
+def test_an_option_out_of_range_is_refused_before_anything_runs(spark):
+    rdd = spark.sparkContext.parallelize([(0.0, [1.0, 2.0])])
+    for options in ({"epochs": -1}, {"batch": 0}, {"steps_per_round": -1}):
+        with pytest.raises(ValueError, match="batch at least 1"):
+            train(Network([2, 2]), rdd, **options)
+
+
+def test_the_callers_optimizer_is_left_as_it_was(spark):
+    rdd = spark.sparkContext.parallelize([(0.0, [1.0, 2.0]), (1.0, [0.0, 1.0])] * 20, 1)
+    optimizer = SGD(0.1, 0.9)
+    train(Network([2, 2]), rdd, optimizer, epochs=1)
+    assert not hasattr(optimizer, "state")

@@ -16,7 +16,7 @@ from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
 from sparknn.rows import Layout
-from sparknn.schema import feature_columns, feature_names, numeric_column
+from sparknn.schema import feature_columns, feature_names, feature_width, numeric_column
 from sparknn.training import Fitted
 
 __all__ = ["ClassificationModel", "Classifier", "binary_prediction", "output_units"]
@@ -48,6 +48,9 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         columns.append(numeric_column(dataset, label))
         if weight:
             columns.append(numeric_column(dataset, weight))
+        standard = Layout.standard
+        if width is None:
+            width, standard = feature_width(dataset, features)
         layout = Layout(
             features,
             single,
@@ -55,6 +58,7 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
             classes,
             weight,
             width,
+            standard,
             self.getHandleInvalid() == "skip",
             feature_names(dataset, features),
         )
