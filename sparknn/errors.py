@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointError",
     "ClusterMismatchError",
     "DiskSpaceError",
     "DivergenceError",
@@ -34,3 +35,7 @@ class LostBlockError(SparknnError, RuntimeError):
 
 class ClusterMismatchError(SparknnError, RuntimeError):
     """Driver and executors do not run the same Python or the same packages."""
+
+
+class CheckpointError(SparknnError, ValueError):
+    """Checkpoints of other settings or other rows, or of which none can be read."""

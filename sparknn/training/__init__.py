@@ -1,0 +1,24 @@
+"""The fit loops: rounds, steps, history, when to stop, and how to go on after an interruption."""
+
+from sparknn.training.checkpoints import Checkpoints, description_of
+from sparknn.training.fit import Fit
+from sparknn.training.full_batch import FullBatchFit
+from sparknn.training.held_out import HeldOut
+from sparknn.training.history import Fitted, Round
+from sparknn.training.loop import fit_full_batch, fit_minibatch, train_fits
+from sparknn.training.minibatch import Minibatch, MinibatchFit
+
+__all__ = [
+    "Checkpoints",
+    "Fit",
+    "Fitted",
+    "FullBatchFit",
+    "HeldOut",
+    "Minibatch",
+    "MinibatchFit",
+    "Round",
+    "description_of",
+    "fit_full_batch",
+    "fit_minibatch",
+    "train_fits",
+]

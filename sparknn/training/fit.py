@@ -1,0 +1,106 @@
+"""A model in training, as the loop sees it: it asks for a round and is told what came of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparknn.blocks import Blocks
+from sparknn.errors import DivergenceError
+from sparknn.objective import Objective
+from sparknn.rounds import Outcome, Visitor
+from sparknn.training.history import Fitted, Round
+
+__all__ = ["Arrays", "Ask", "Facts", "Fit", "diverged"]
+
+Arrays = dict[str, np.ndarray]
+Facts = dict[str, Any]
+
+
+class Ask(NamedTuple):
+    """What a fit wants of the next round: `parameters`, (size,), to visit the blocks with."""
+
+    parameters: np.ndarray
+    task: Any
+
+
+class Fit:
+    """A model in training. Nothing here runs a job, so that several fits can share a round.
+
+    objective: what it minimises. visitor: what a round does on each block. unit: what `total`
+    counts, "iteration" or "epoch". theta: the parameters so far, (size,). fitted: the history.
+    """
+
+    unit: str
+    total: int
+    visitor: Visitor
+    theta: np.ndarray
+
+    def __init__(self, blocks: Blocks, objective: Objective):
+        self.objective = objective
+        self.fitted = Fitted(
+            np.zeros(0), rows=blocks.rows, skipped=blocks.skipped, threads=blocks.cluster.threads
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether no further round is wanted."""
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int:
+        """Iterations or epochs that are over."""
+        raise NotImplementedError
+
+    @property
+    def reason(self) -> str:
+        """Why it is done."""
+        raise NotImplementedError
+
+    def ask(self) -> Ask:
+        """Return what the next round is to be."""
+        raise NotImplementedError
+
+    def tell(self, outcome: Outcome) -> bool:
+        """Take the round's outcome; return whether an iteration or epoch ended with it.
+
+        Raises DivergenceError where the loss is not finite.
+        """
+        raise NotImplementedError
+
+    def stop(self, reason: str) -> None:
+        """End with the parameters that it has."""
+        raise NotImplementedError
+
+    def state(self) -> tuple[Arrays, Facts]:
+        """Return all that changes over the rounds; facts are JSON values."""
+        history = {
+            "rounds": np.array(self.fitted.rounds, np.float64).reshape(-1, len(Round._fields)),
+            "held_out_history": np.array(self.fitted.held_out_history, np.float64),
+            "objective_history": np.array(self.fitted.objective_history, np.float64),
+        }
+        return history, {}
+
+    def restore(self, arrays: Arrays, facts: Facts) -> None:
+        """Go on from where `state` was taken, in a fit of the same data and settings."""
+        self.fitted.rounds = [
+            Round(int(epoch), loss, compute, other, int(batch))
+            for epoch, loss, compute, other, batch in arrays["rounds"].tolist()
+        ]
+        self.fitted.held_out_history = arrays["held_out_history"].tolist()
+        self.fitted.objective_history = arrays["objective_history"].tolist()
+
+    def finish(self, seconds: float) -> Fitted:
+        """Return what was fitted."""
+        self.fitted.theta, self.fitted.iterations = self.theta, self.count
+        self.fitted.reason, self.fitted.seconds = self.reason, seconds
+        return self.fitted
+
+
+def diverged(when: str, loss: float) -> DivergenceError:
+    """Return the error for a loss that is not finite."""
+    return DivergenceError(
+        f"{when}: the loss is {loss}. Lower stepSize (or momentum), or scale the features to a "
+        "deviation of about one (StandardScaler, MinMaxScaler)"
+    )

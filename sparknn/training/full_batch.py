@@ -1,0 +1,141 @@
+"""Full-batch training: each round gives a solver the value and gradient that it asked for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sparknn.blocks import Blocks
+from sparknn.objective import L2, Objective, Rows
+from sparknn.rounds import Answer, Outcome
+from sparknn.solvers import Solver
+from sparknn.training.fit import Arrays, Ask, Facts, Fit, diverged
+from sparknn.training.history import Round
+
+__all__ = ["FullBatchFit"]
+
+SETTLED = 1e-5
+"""Relative decrease below which a full-batch fit goes over to precise products."""
+
+
+class FullBatchFit(Fit):
+    """Minimises the mean loss over all rows plus `penalty`.
+
+    An objective with a `precise` switch is evaluated in float32 products until the solver comes
+    near the optimum.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    objective : Objective
+    penalty : L2
+    solver : Solver
+        At its start.
+    gradient_tol : float, default 0.0
+        Stop when the gradient, with the penalty's, is no longer than this.
+    """
+
+    unit = "iteration"
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        objective: Objective,
+        penalty: L2,
+        solver: Solver,
+        gradient_tol: float = 0.0,
+    ):
+        super().__init__(blocks, objective)
+        self.penalty, self.solver, self.gradient_tol = penalty, solver, gradient_tol
+        self.precise = not hasattr(objective, "precise")
+        self.again = False
+        self.batch = blocks.rows
+        self.total = solver.max_iter
+        self.visitor = _Gradient(objective)
+        self.fitted.objective_history = solver.history
+
+    @property
+    def theta(self) -> np.ndarray:  # type: ignore[override]
+        return self.solver.x
+
+    @property
+    def done(self) -> bool:
+        return self.solver.done and (self.precise or self.solver.stopped)
+
+    @property
+    def count(self) -> int:
+        return self.solver.iterations
+
+    @property
+    def reason(self) -> str:
+        return self.solver.reason or ""
+
+    def ask(self) -> Ask:
+        solver = self.solver
+        self.again = not self.precise and solver.settled(SETTLED)
+        self.precise = self.precise or self.again
+        point = solver.x if self.again else solver.point
+        return Ask(np.asarray(point, self.objective.dtype), self.precise)
+
+    def tell(self, outcome: Outcome) -> bool:
+        solver, before = self.solver, len(self.solver.history)
+        point = solver.x if self.again else solver.point
+        gradient = outcome.vector / outcome.weight if outcome.weight else outcome.vector
+        self.penalty.add_gradient(point, gradient)
+        value = outcome.loss + self.penalty.value(point)
+        (solver.refresh if self.again else solver.tell)(value, gradient)
+        self.fitted.rounds.append(
+            Round(len(self.fitted.rounds) + 1, value, outcome.compute, outcome.other, self.batch)
+        )
+        if not math.isfinite(solver.history[-1]):
+            raise diverged(f"iteration {solver.iterations}", solver.history[-1])
+        ended = len(solver.history) > before
+        if ended and not solver.done and 0 < self.gradient_tol >= solver.gradient_norm:
+            solver.stop("gradient is small enough")
+        return ended
+
+    def stop(self, reason: str) -> None:
+        self.solver.stop(reason)
+
+    def state(self) -> tuple[Arrays, Facts]:
+        arrays, facts = super().state()
+        solver_arrays, solver_facts = self.solver.state()
+        arrays |= {f"solver/{name}": array for name, array in solver_arrays.items()}
+        return arrays, {**facts, "precise": self.precise, "solver": solver_facts}
+
+    def restore(self, arrays: Arrays, facts: Facts) -> None:
+        super().restore(arrays, facts)
+        own = {
+            name.removeprefix("solver/"): array
+            for name, array in arrays.items()
+            if name.startswith("solver/")
+        }
+        self.solver.restore(own, facts["solver"])
+        self.precise = facts["precise"]
+        self.fitted.objective_history = self.solver.history
+
+
+class _Gradient:
+    """Visits a block for the gradient of its mean loss; chunks are added up in float64."""
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+
+    def __call__(
+        self, theta: np.ndarray, precise: bool, partition: int, rows: Rows, state: None
+    ) -> Answer:
+        objective = self.objective
+        if hasattr(objective, "precise"):
+            objective.precise = precise
+        total, loss, weight = np.zeros(objective.size), 0.0, 0.0
+        out: np.ndarray = np.empty(objective.size, objective.dtype)
+        for start in range(0, len(rows.features), objective.chunk):
+            chunk = rows.between(start, start + objective.chunk)
+            chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
+            total += chunk_weight * out
+            loss += chunk_weight * chunk_loss
+            weight += chunk_weight
+        if not weight:
+            return Answer(0.0, total)
+        return Answer(weight, total / weight, loss / weight)

@@ -1,0 +1,170 @@
+"""The loop of every fit: run rounds until all fits are done, show progress, stop early, go on.
+
+Any `Fit` is trained here, alone or together with others on the same blocks; which model it
+belongs to is not known.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+from tqdm import tqdm
+
+from sparknn.blocks import Blocks
+from sparknn.objective import L2, Objective
+from sparknn.optimizers import Optimizer
+from sparknn.rounds import Outcome, Rounds
+from sparknn.solvers import Solver
+from sparknn.training.checkpoints import Checkpoints
+from sparknn.training.fit import Fit
+from sparknn.training.full_batch import FullBatchFit
+from sparknn.training.held_out import HeldOut
+from sparknn.training.history import Fitted
+from sparknn.training.minibatch import Minibatch, MinibatchFit
+from sparknn.training.together import Together, run_together
+
+__all__ = ["fit_full_batch", "fit_minibatch", "train_fits"]
+
+
+def train_fits(
+    blocks: Blocks,
+    fits: Sequence[Fit],
+    name: str = "model",
+    deterministic: bool = False,
+    held_out: HeldOut | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> list[Fitted]:
+    """Train fits on the same blocks, in shared rounds, until each is done.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    fits : sequence of Fit
+    name : str
+        What the Spark UI and the progress bar call the model.
+    deterministic : bool, default False
+        Raise LostBlockError where a block that had to be packed again came out different.
+    held_out : HeldOut, optional
+        Rows to watch: a fit ends when their loss no longer falls, with the best parameters.
+    checkpoints : Checkpoints, optional
+        Where to save the fits' state; a fit that was cut short goes on from there.
+
+    Raises
+    ------
+    DivergenceError
+        If a loss is not finite.
+    CheckpointError
+        If the checkpoints are of other settings or other rows.
+    """
+    began = time.perf_counter()
+    loop = _Loop(fits, name, held_out)
+    visitor = fits[0].visitor if len(fits) == 1 else Together([fit.visitor for fit in fits])
+    with ExitStack() as stack:
+        rounds = stack.enter_context(Rounds(blocks, visitor, deterministic))
+        if held_out is not None:
+            held_out.watch(fits)
+            stack.callback(held_out.close)
+        if checkpoints is not None:
+            checkpoints.resume(fits, held_out)
+        bar = stack.enter_context(_bar(sum(fit.total for fit in fits), fits[0].unit))
+        loop.run(rounds, bar, checkpoints)
+        if checkpoints is not None:
+            checkpoints.clear()
+    return loop.finish(time.perf_counter() - began)
+
+
+class _Loop:
+    """Fits on their way."""
+
+    def __init__(self, fits: Sequence[Fit], name: str, held_out: HeldOut | None):
+        self.fits, self.name, self.held_out = fits, name, held_out
+
+    def run(self, rounds: Rounds, bar: tqdm, checkpoints: Checkpoints | None) -> None:
+        """Run rounds until every fit is done."""
+        self._show(bar)
+        while active := [number for number, fit in enumerate(self.fits) if not fit.done]:
+            outcomes = self._round(rounds, active)
+            ended = [
+                number
+                for number, outcome in zip(active, outcomes, strict=True)
+                if self.fits[number].tell(outcome)
+            ]
+            if not ended:
+                continue
+            if self.held_out is not None:
+                self.held_out.look(ended, self._text(ended))
+            if checkpoints is not None:
+                checkpoints.save(self.fits, self.held_out)
+            self._show(bar)
+
+    def finish(self, seconds: float) -> list[Fitted]:
+        """Return what was fitted, with the parameters that did best where rows were held out."""
+        results = [fit.finish(seconds) for fit in self.fits]
+        if self.held_out is not None:
+            for fitted, watch in zip(results, self.held_out.watches, strict=True):
+                if watch.theta is not None:
+                    fitted.theta = watch.theta
+        return results
+
+    def _round(self, rounds: Rounds, active: list[int]) -> list[Outcome]:
+        asks = {number: self.fits[number].ask() for number in active}
+        text = self._text(active)
+        if len(self.fits) > 1:
+            return run_together(rounds, asks, text)
+        return [rounds.run(*asks[0], text)]
+
+    def _text(self, active: list[int]) -> str:
+        """Describe the job at hand, for the Spark UI."""
+        fit = min((self.fits[number] for number in active), key=lambda fit: fit.count)
+        history = fit.fitted.objective_history
+        several = f" {len(active)} settings," if len(self.fits) > 1 else ""
+        loss = f", loss {history[-1]:.4g}" if history else ""
+        now = min(fit.count + 1, max(fit.total, 1))
+        return f"sparknn {self.name}:{several} {fit.unit} {now} of {fit.total}{loss}"
+
+    def _show(self, bar: tqdm) -> None:
+        bar.update(sum(fit.count for fit in self.fits) - bar.n)
+        losses = [fit.fitted.objective_history[-1:] for fit in self.fits]
+        if all(losses):
+            bar.set_postfix_str(f"loss {min(loss[0] for loss in losses):.6g}")
+
+
+def fit_full_batch(
+    blocks: Blocks,
+    objective: Objective,
+    penalty: L2,
+    solver: Solver,
+    name: str = "model",
+    deterministic: bool = False,
+) -> Fitted:
+    """Train one model with a full-batch solver; see `FullBatchFit` and `train_fits`."""
+    fit = FullBatchFit(blocks, objective, penalty, solver)
+    return train_fits(blocks, [fit], name, deterministic)[0]
+
+
+def fit_minibatch(
+    blocks: Blocks,
+    objective: Objective,
+    penalty: L2,
+    optimizer: Optimizer,
+    start: np.ndarray,
+    settings: Minibatch,
+    name: str = "model",
+    deterministic: bool = False,
+) -> Fitted:
+    """Train one model by minibatches; see `MinibatchFit` and `train_fits`."""
+    fit = MinibatchFit(blocks, objective, penalty, optimizer, start, settings)
+    return train_fits(blocks, [fit], name, deterministic)[0]
+
+
+@contextmanager
+def _bar(total: int, unit: str) -> Iterator[tqdm]:
+    """Show progress where somebody watches: on a terminal, not in logs."""
+    with tqdm(
+        total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True
+    ) as bar:
+        yield bar

@@ -1,0 +1,294 @@
+"""Minibatch training: steps on small chunks, exact ones or each partition's own, then averaged."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparknn.blocks import Blocks
+from sparknn.objective import L2, Objective, Rows
+from sparknn.optimizers import SGD, Optimizer
+from sparknn.rounds import Answer, Outcome
+from sparknn.training.fit import Arrays, Ask, Facts, Fit, diverged
+from sparknn.training.history import Round
+
+__all__ = ["Minibatch", "MinibatchFit"]
+
+logger = logging.getLogger("sparknn")
+
+FEW_STEPS = 20
+"""Steps an epoch below which the global batch is large for the data."""
+
+OUTER_RATE, OUTER_MOMENTUM = 0.9, 0.6
+"""The driver's Nesterov step on averaged parameters (measured: as good as syncing each step)."""
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """How minibatch rounds go.
+
+    epochs: passes over the data. batch: mean rows per partition and step. steps_per_round: local
+    steps between two averagings; 1 adds gradients up at every step, 0 averages once a pass.
+    seed: of the order of chunks and of dropout. tol: relative change of the epoch's loss at which
+    to stop.
+    """
+
+    epochs: int
+    batch: int
+    steps_per_round: int = 0
+    seed: int = 0
+    tol: float = 0.0
+
+
+class MinibatchFit(Fit):
+    """Takes steps on minibatches, spread over the partitions.
+
+    Its objective history holds each epoch's mean training loss, taken as the steps went on.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    objective : Objective
+    penalty : L2
+    optimizer : Optimizer
+    start : array of (size,)
+        Initial parameters.
+    settings : Minibatch
+    """
+
+    unit = "epoch"
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        objective: Objective,
+        penalty: L2,
+        optimizer: Optimizer,
+        start: np.ndarray,
+        settings: Minibatch,
+    ):
+        super().__init__(blocks, objective)
+        self.total = settings.epochs
+        filled = sum(1 for rows in blocks.partition_rows if rows)
+        self.steps = max(1, math.ceil(blocks.rows / (settings.batch * filled)))
+        self.batch = min(settings.batch * filled, blocks.rows)
+        if self.steps < FEW_STEPS:
+            logger.warning(
+                "an epoch has only %d steps of %d rows (blockSize times %d partitions): a smaller "
+                "blockSize or fewer partitions would learn faster",
+                self.steps,
+                self.batch,
+                filled,
+            )
+        self.theta = np.array(start, objective.dtype)
+        self.penalty, self.optimizer, self.settings = penalty, optimizer, settings
+        optimizer.start(objective.size, objective.dtype)
+        self.synchronous = settings.steps_per_round == 1
+        # What one partition does is exact, so its momentum goes on; averaged ones start afresh.
+        self.carries = filled == 1 or optimizer.carries > 0
+        self.outer = None
+        if filled > 1 and not self.synchronous:
+            self.outer = SGD(OUTER_RATE, OUTER_MOMENTUM, nesterov=True)
+            self.outer.start(objective.size, objective.dtype)
+        self.visitor = _Steps(
+            objective,
+            penalty,
+            optimizer,
+            settings,
+            self.steps,
+            blocks.weight / blocks.rows,
+            self.synchronous,
+            self.carries,
+        )
+        self.epoch = self.first = 0
+        self.losses: list[float] = []
+        self.ended = ""
+
+    @property
+    def done(self) -> bool:
+        return bool(self.ended) or self.epoch >= self.total
+
+    @property
+    def count(self) -> int:
+        return self.epoch
+
+    @property
+    def reason(self) -> str:
+        return self.ended or "max iterations reached"
+
+    def stop(self, reason: str) -> None:
+        self.ended = reason
+
+    def ask(self) -> Ask:
+        sent = self.theta
+        if self.carries and not self.synchronous:
+            sent = np.concatenate([self.theta, self.optimizer.state.ravel()])
+        return Ask(sent, (self.epoch, self.first))
+
+    def tell(self, outcome: Outcome) -> bool:
+        loss = outcome.loss + self.penalty.value(self.theta)
+        if outcome.weight:
+            mean = (outcome.vector / outcome.weight).astype(self.theta.dtype)
+            if self.synchronous:
+                self._step(mean)
+            else:
+                self._take_average(mean)
+        self.losses.append(loss)
+        self.fitted.rounds.append(
+            Round(self.epoch + 1, loss, outcome.compute, outcome.other, self.batch)
+        )
+        self.first += self.settings.steps_per_round or self.steps
+        if self.first < self.steps:
+            return False
+        self._end_epoch()
+        return True
+
+    def _end_epoch(self) -> None:
+        value = float(np.mean(self.losses))
+        self.epoch, self.first, self.losses = self.epoch + 1, 0, []
+        if not math.isfinite(value) or not np.isfinite(self.theta).all():
+            raise diverged(f"epoch {self.epoch}", value)
+        history = self.fitted.objective_history
+        if history and abs(history[-1] - value) <= self.settings.tol * abs(history[-1]):
+            self.stop("training loss converged")
+        history.append(value)
+
+    def _step(self, gradient: np.ndarray) -> None:
+        self.penalty.add_gradient(self.theta, gradient)
+        count = self.epoch * self.steps + self.first
+        self.optimizer.step(self.theta, gradient, count / (self.total * self.steps), count)
+
+    def _take_average(self, mean: np.ndarray) -> None:
+        size = len(self.theta)
+        if self.carries:
+            self.optimizer.state[:] = mean[size:].reshape(self.optimizer.state.shape)
+        if self.outer is None:
+            self.theta = mean[:size]
+        else:
+            self.outer.step(self.theta, self.theta - mean[:size], 0.0, 0)
+
+    def state(self) -> tuple[Arrays, Facts]:
+        """Return what changes over the epochs; to be taken between two of them."""
+        arrays, facts = super().state()
+        arrays |= {"theta": self.theta, "optimizer": self.optimizer.state}
+        if self.outer is not None:
+            arrays["outer"] = self.outer.state
+        return arrays, {**facts, "epoch": self.epoch, "ended": self.ended}
+
+    def restore(self, arrays: Arrays, facts: Facts) -> None:
+        super().restore(arrays, facts)
+        dtype = self.theta.dtype
+        self.theta = arrays["theta"].astype(dtype)
+        self.optimizer.state = arrays["optimizer"].astype(dtype)
+        if self.outer is not None:
+            self.outer.state = arrays["outer"].astype(dtype)
+        self.epoch, self.ended = facts["epoch"], facts["ended"]
+
+
+class _Steps:
+    """Visits a block for some steps of an epoch: a gradient, or parameters after local steps."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        penalty: L2,
+        optimizer: Optimizer,
+        settings: Minibatch,
+        steps: int,
+        mean_weight: float,
+        synchronous: bool,
+        carries: bool,
+    ):
+        self.objective, self.penalty, self.optimizer = objective, penalty, optimizer
+        self.settings, self.steps, self.mean_weight = settings, steps, mean_weight
+        self.synchronous, self.carries = synchronous, carries
+
+    def __getstate__(self) -> dict:
+        # The driver's optimizer state is not the visits': those begin with their own.
+        return {**self.__dict__, "optimizer": _stateless(self.optimizer)}
+
+    def __call__(
+        self, sent: np.ndarray, task: tuple[int, int], partition: int, rows: Rows, state: None
+    ) -> Answer:
+        epoch, first = task
+        if self.synchronous:
+            return self._gradient(sent, epoch, first, partition, rows)
+        return self._walk(sent, epoch, first, partition, rows)
+
+    def _gradient(
+        self, theta: np.ndarray, epoch: int, step: int, partition: int, rows: Rows
+    ) -> Answer:
+        out: np.ndarray = np.empty(self.objective.size, self.objective.dtype)
+        chunk = self._chunk(rows, self._order(epoch, partition)[step])
+        loss, used = self._evaluate(theta, chunk, out, self._random(epoch, partition, step))
+        return Answer(float(used), out, loss)
+
+    def _evaluate(
+        self, theta: np.ndarray, chunk: Rows, out: np.ndarray, random: np.random.Generator | None
+    ) -> tuple[float, int]:
+        """Write a chunk's gradient into `out`; return its loss and how many rows it stands for.
+
+        Loss and gradient are means over the chunk's weight, and some chunks weigh more than
+        others: what makes their sum over an epoch the weighted mean is this factor.
+        """
+        loss, weight = self.objective.gradient(theta, chunk, out, random)
+        used = len(chunk.features)
+        if chunk.weights is not None and used:
+            factor = weight / (self.mean_weight * used)
+            out *= factor
+            loss *= factor
+        return loss, used
+
+    def _walk(self, sent: np.ndarray, epoch: int, first: int, partition: int, rows: Rows) -> Answer:
+        """Take the round's steps on this block alone."""
+        objective, optimizer = self.objective, self.optimizer
+        result = np.array(sent)
+        theta = result[: objective.size]
+        optimizer.start(objective.size, objective.dtype)
+        if self.carries:
+            optimizer.state = result[objective.size :].reshape(optimizer.state.shape)
+        out: np.ndarray = np.empty(objective.size, objective.dtype)
+        loss, used = 0.0, 0
+        last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
+        order = self._order(epoch, partition)
+        for step in range(first, last):
+            chunk = self._chunk(rows, order[step])
+            step_loss, step_rows = self._evaluate(
+                theta, chunk, out, self._random(epoch, partition, step)
+            )
+            if not step_rows:
+                continue
+            self.penalty.add_gradient(theta, out)
+            count = epoch * self.steps + step
+            optimizer.step(theta, out, count / (self.settings.epochs * self.steps), count)
+            loss += step_rows * step_loss
+            used += step_rows
+        return Answer(float(used), result, loss / used if used else 0.0)
+
+    def _order(self, epoch: int, partition: int) -> np.ndarray:
+        """Return the order in which an epoch visits a partition's chunks."""
+        return self._generator(epoch, partition).permutation(self.steps)
+
+    def _chunk(self, rows: Rows, number: int) -> Rows:
+        """Return one of `steps` chunks of nearly equal size."""
+        count = len(rows.features)
+        return rows.between(number * count // self.steps, (number + 1) * count // self.steps)
+
+    def _random(self, epoch: int, partition: int, step: int) -> np.random.Generator | None:
+        if not getattr(self.objective, "stochastic", False):
+            return None
+        return self._generator(epoch, partition, step + 1)
+
+    def _generator(self, *place: int) -> np.random.Generator:
+        """Return a generator that depends on the seed and the place alone."""
+        entropy = np.random.SeedSequence((self.settings.seed % 2**64, *place))
+        return np.random.Generator(np.random.SFC64(entropy))
+
+
+def _stateless(optimizer: Optimizer) -> Optimizer:
+    bare = object.__new__(type(optimizer))
+    bare.__dict__.update({k: v for k, v in optimizer.__dict__.items() if k != "state"})
+    return bare

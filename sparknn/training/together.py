@@ -1,0 +1,90 @@
+"""Several fits in the same rounds: one Spark job serves them all.
+
+Each fit's numbers are added up just as they would be alone, so that it ends with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparknn.objective import Rows
+from sparknn.rounds import Answer, Outcome, Rounds, Visitor
+from sparknn.training.fit import Ask
+
+__all__ = ["Together", "run_together"]
+
+NUMBERS = 2
+"""After each fit's vector: its weight, and its loss times that."""
+
+
+class _Share(NamedTuple):
+    """One fit's part of a round: which visitor, and where its parameters stand."""
+
+    number: int
+    start: int
+    stop: int
+    dtype: np.dtype
+    task: Any
+
+
+class Together:
+    """Visits a block for several fits, one after another."""
+
+    def __init__(self, visitors: Sequence[Visitor]):
+        self.visitors = visitors
+
+    def __call__(
+        self,
+        sent: np.ndarray,
+        shares: list[_Share],
+        partition: int,
+        rows: Rows,
+        states: dict[int, Any] | None,
+    ) -> Answer:
+        parts, states = [], dict(states or {})
+        for share in shares:
+            own = sent[share.start : share.stop].astype(share.dtype, copy=False)
+            answer = self.visitors[share.number](
+                own, share.task, partition, rows, states.get(share.number)
+            )
+            vector = answer.vector.astype(np.float64)
+            vector *= answer.weight
+            parts += [vector, np.array([answer.weight, answer.loss * answer.weight])]
+            if answer.state is not None:
+                states[share.number] = answer.state
+        return Answer(1.0, np.concatenate(parts), 0.0, states or None)
+
+
+def run_together(
+    rounds: Rounds, asks: dict[int, Ask], description: str, vectors: bool = True
+) -> list[Outcome]:
+    """Run one round of `Together` for the fits in `asks`, by their numbers.
+
+    vectors: the visitors answer with vectors as long as what they were sent; else with empty ones.
+    Returns their outcomes in the same order; each took an equal share of the time.
+    """
+    shares, start = [], 0
+    for number, ask in asks.items():
+        stop = start + len(ask.parameters)
+        shares.append(_Share(number, start, stop, ask.parameters.dtype, ask.task))
+        start = stop
+    sent = np.concatenate([ask.parameters for ask in asks.values()])
+    whole = rounds.run(sent, shares, description)
+    outcomes, end = [], 0
+    for share in shares:
+        middle = end + (share.stop - share.start if vectors else 0)
+        weight, loss = whole.vector[middle : middle + NUMBERS].tolist()
+        outcomes.append(
+            Outcome(
+                whole.vector[end:middle],
+                weight,
+                loss / weight if weight else 0.0,
+                whole.compute / len(shares),
+                whole.other / len(shares),
+            )
+        )
+        end = middle + NUMBERS
+    return outcomes
