@@ -1,4 +1,4 @@
-"""A fit that was cut short goes on from its checkpoint, and ends with the bits of one that ran on."""
+"""A fit cut short goes on from its checkpoint, and ends with the bits of one that ran on."""
 
 import os
 from pathlib import Path
