@@ -152,12 +152,10 @@ def checked(data: DataFrame, rules: Rules, skip: bool) -> tuple[DataFrame, int]:
         _require_valid(data, rules)
         return data, 0
     invalid = _invalid(data, rules)
-    rows = data.count()
-    valid = data.filter(~invalid)
-    left = valid.count()
-    if not left:
+    rows, skipped = data.agg(F.count("*"), F.count_if(invalid)).first() or (0, 0)
+    if skipped == rows:
         raise InvalidDataError(f"no valid row is left of {rows}")
-    return valid, rows - left
+    return data.filter(~invalid), skipped
 
 
 def complaint(
@@ -203,12 +201,11 @@ def _look_for_stray_text(data: DataFrame, name: str) -> None:
     if not is_word(data, name):
         return
     column = F.col(quoted(name))
-    number = column.try_cast("double").isNotNull()
-    if not data.filter(number).isEmpty():
-        found = complaint(
-            data, column.isNotNull() & ~number, "no number", column, "Rows count from 0"
-        )
-        raise InvalidDataError(f"column {name!r}: {found}")
+    number = F.coalesce(F.abs(column.try_cast("double")) <= LARGEST, F.lit(False))
+    if data.filter(number).isEmpty():
+        return
+    found = complaint(data, column.isNotNull() & ~number, "no number", column, "Rows count from 0")
+    raise InvalidDataError(f"column {name!r}: {found or 'numbers as text; store them as numbers'}")
 
 
 def _require_valid(data: DataFrame, rules: Rules) -> None:
