@@ -8,6 +8,7 @@ __all__ = [
     "DiskSpaceError",
     "DivergenceError",
     "InvalidDataError",
+    "InvalidParamError",
     "LostBlockError",
     "SparknnError",
 ]
@@ -19,6 +20,10 @@ class SparknnError(Exception):
 
 class InvalidDataError(SparknnError, ValueError):
     """Rows, columns or labels that cannot be trained on."""
+
+
+class InvalidParamError(SparknnError, ValueError):
+    """A param or option whose value is out of range, or not implemented yet."""
 
 
 class DivergenceError(SparknnError, ArithmeticError):

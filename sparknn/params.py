@@ -20,6 +20,7 @@ from pyspark.ml.param.shared import (
     HasTol,
 )
 
+from sparknn.errors import InvalidParamError
 from sparknn.optimizers import SCHEDULES, SGD, Adam, Optimizer
 from sparknn.training import Minibatch
 
@@ -38,24 +39,24 @@ ADAM_STEP = 0.001
 
 
 def require(instance: Params, name: str, valid: Callable[[Any], bool], what: str) -> None:
-    """Raise ValueError naming the param unless it is unset or its value passes `valid`."""
+    """Raise InvalidParamError naming the param unless it is unset or its value passes `valid`."""
     param = instance.getParam(name)
     if not instance.isDefined(param):
         return
     value = instance.getOrDefault(param)
     if not valid(value):
-        raise ValueError(f"{type(instance).__name__}: {name} must be {what}, got {value!r}")
+        raise InvalidParamError(f"{type(instance).__name__}: {name} must be {what}, got {value!r}")
 
 
 def refuse_unimplemented(instance: Params, names: Sequence[str]) -> None:
-    """Raise ValueError where one of these params has a value other than its default."""
+    """Raise InvalidParamError where one of these params has a value other than its default."""
     for name in names:
         param = instance.getParam(name)
         if not instance.isSet(param):
             continue
         value = instance.getOrDefault(param)
         if not instance.hasDefault(param) or value != instance._defaultParamMap[param]:
-            raise ValueError(
+            raise InvalidParamError(
                 f"{type(instance).__name__}: {name}={value!r} is not implemented yet; leave {name} "
                 "at its default"
             )

@@ -32,7 +32,7 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         return self._copyValues(model._resetUid(self.uid))
 
     def _check(self) -> None:
-        """Raise ValueError for params that are out of range."""
+        """Raise InvalidParamError for params that are out of range."""
         raise NotImplementedError
 
     def _train(self, cluster: Cluster, dataset: DataFrame):

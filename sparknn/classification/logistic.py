@@ -72,6 +72,8 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
 
     Raises
     ------
+    InvalidParamError
+        By `fit`: for params out of range, or not implemented yet.
     InvalidDataError
         By `fit`: for rows, labels or weights that are invalid, with the column and the first row.
     DivergenceError

@@ -21,6 +21,7 @@ from sparknn.classification.base import (
 )
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction
+from sparknn.errors import InvalidParamError
 from sparknn.network import Network
 from sparknn.params import require, to_names, to_rates, with_setters
 from sparknn.solvers import LBFGS, GradientDescent, Solver
@@ -111,7 +112,7 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
 
     Raises
     ------
-    ValueError
+    InvalidParamError
         By `fit`: for params out of range.
     InvalidDataError
         By `fit`: for rows or labels that are invalid or do not fit `layers`.
@@ -179,15 +180,19 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
     def _check(self) -> None:
         self._check_training()
         if not self.isSet(self.layers):
-            raise ValueError(
+            raise InvalidParamError(
                 "MultilayerPerceptronClassifier: set layers to the sizes of all layers, such as "
                 "[784, 100, 10]"
             )
         require(self, "regParam", lambda v: v >= 0, "at least 0")
         require(self, "loss", lambda v: v in ("crossEntropy", "squared"), "crossEntropy or squared")
-        network = self._network(self.getDropout())
+        try:
+            network = self._network(self.getDropout())
+        except ValueError as error:
+            # The numbers' floor knows no params: what it refuses is what was set here.
+            raise InvalidParamError(f"{type(self).__name__}: {error}") from None
         if self.isDefined(self.initialWeights) and len(self.getInitialWeights()) != network.size:
-            raise ValueError(
+            raise InvalidParamError(
                 f"initialWeights holds {len(self.getInitialWeights())} values, and layers "
                 f"{self.getLayers()} have {network.size}"
             )

@@ -2,67 +2,124 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
-from pyspark.ml.linalg import VectorUDT
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, StringType
+from pyspark.sql.types import StringType
 
+from sparknn.cli.checking import complaint
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
-from sparknn.schema import column_type, is_numeric, quoted
+from sparknn.schema import quoted
 
-__all__ = ["FORMATS", "Table", "choose_columns", "hold_out", "read"]
+__all__ = ["FORMATS", "hold_out", "read", "reading"]
 
 FORMATS = ("parquet", "csv", "libsvm")
 ENDINGS = {"parquet": "parquet", "csv": "csv", "libsvm": "libsvm", "svm": "libsvm"}
+MALFORMED = "_sparknn_malformed"
+"""The column in which Spark leaves the text of a line that it could not take apart."""
+
+UNREADABLE = re.compile(r"\[((?:FAILED_READ_FILE|CANNOT_READ|MALFORMED)[^\]]*)\] ?([^\n]*)")
+CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*([\w$]+(?:: [^\n]*)?)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Table:
-    """Which columns train.
-
-    label: its name. features: one vector or array column, or several numeric ones.
-    """
-
-    label: str
-    features: list[str]
-
-    def vector(self, data: DataFrame) -> bool:
-        """Return whether a single vector or array column holds the features."""
-        if len(self.features) != 1:
-            return False
-        return isinstance(column_type(data, self.features[0]), (VectorUDT, ArrayType))
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Name the path in errors about its rows, and make one line of what Spark cannot read."""
+    try:
+        yield
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from None
+    except (Py4JJavaError, PySparkException) as error:
+        found = UNREADABLE.search(str(error))
+        if not found:
+            raise
+        raise InvalidDataError(f"{path} cannot be read: {found[2] or found[1]}") from None
 
 
-def read(session: SparkSession, path: str, kind: str | None, width: int | None = None) -> DataFrame:
+def read(
+    session: SparkSession, path: str, kind: str | None, skip: bool, width: int | None = None
+) -> tuple[DataFrame, int]:
     """Read a file, a directory or a glob.
 
     Parameters
     ----------
     kind : str, optional
         One of FORMATS; by default what the file names end in.
+    skip : bool
+        Leave malformed lines of CSV out, in place of an error.
     width : int, optional
         Of LIBSVM's vectors, where the model knows it; by default the largest index found.
+
+    Returns
+    -------
+    DataFrame, int
+        The rows, and how many malformed lines were left out.
 
     Raises
     ------
     InvalidDataError
-        If nothing is there, or its format is not clear.
+        If nothing is there, it cannot be read, its format is not clear, or it has no rows.
     """
-    kind = kind or _kind_of(session, path)
+    with reading(path):
+        try:
+            frame = _frame(session, path, kind or _kind_of(session, path), width)
+        except (Py4JJavaError, PySparkException) as error:
+            # Nothing but the path has been looked at so far.
+            raise InvalidDataError(f"it cannot be read: {_reason(error)}") from None
+        frame, malformed = _well_formed(frame, skip)
+        if frame.isEmpty():
+            raise InvalidDataError("the input has no rows")
+    return frame, malformed
+
+
+def _frame(session: SparkSession, path: str, kind: str, width: int | None) -> DataFrame:
     if kind == "parquet":
         return session.read.parquet(path)
     if kind == "csv":
-        options = {"header": True, "inferSchema": True, "mode": "FAILFAST"}
-        frame = session.read.options(**options).csv(path)
+        reader = session.read.option("header", True)
+        schema = reader.option("inferSchema", True).csv(path).schema
+        if not schema.fields:
+            raise InvalidDataError("the input has no rows")
+        reader = session.read.option("header", True).option("columnNameOfCorruptRecord", MALFORMED)
+        frame = reader.schema(schema.add(MALFORMED, StringType())).csv(path)
     else:
-        reader = session.read.format("libsvm")
-        frame = (reader.option("numFeatures", width) if width else reader).load(path)
+        libsvm = session.read.format("libsvm")
+        frame = (libsvm.option("numFeatures", width) if width else libsvm).load(path)
     # Text is slow to parse and is gone through several times.
     return frame.persist(StorageLevel.DISK_ONLY)
+
+
+def _well_formed(frame: DataFrame, skip: bool) -> tuple[DataFrame, int]:
+    """Return a frame's rows but for malformed lines, and how many of these there were."""
+    if MALFORMED not in frame.columns:
+        return frame, 0
+    malformed = F.col(MALFORMED).isNotNull()
+    count = frame.filter(malformed).count()
+    if count and not skip:
+        raise InvalidDataError(
+            complaint(frame, malformed, "not as wide as the header, or malformed", F.col(MALFORMED))
+        )
+    return frame.filter(~malformed).drop(MALFORMED), count
+
+
+def _reason(error: Exception) -> str:
+    """Return what is at the bottom of one of Spark's errors, in a line."""
+    text = str(error)
+    causes = CAUSE.findall(text)
+    if causes:
+        return causes[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Py4J's own first line says only that a call failed.
+    told = [line for line in lines if not line.startswith(("An error occurred", ":"))]
+    java = [line[1:].strip() for line in lines if line.startswith(":")]
+    return (java or told or [type(error).__name__])[0]
 
 
 def _kind_of(session: SparkSession, path: str) -> str:
@@ -70,7 +127,7 @@ def _kind_of(session: SparkSession, path: str) -> str:
     system, where = path_on(session, path)
     found = system.globStatus(where)
     if not found:
-        raise InvalidDataError(f"nothing to read at {path}")
+        raise InvalidDataError("nothing is there to read")
     names = []
     for status in found:
         files = system.listStatus(status.getPath()) if status.isDirectory() else [status]
@@ -78,54 +135,28 @@ def _kind_of(session: SparkSession, path: str) -> str:
     data = [name for name in names if not name.startswith(("_", "."))]
     kinds = {ENDINGS[part] for name in data for part in name.lower().split(".") if part in ENDINGS}
     if len(kinds) != 1:
-        raise InvalidDataError(
-            f"the file names at {path} do not tell the format; say it with --format"
-        )
+        raise InvalidDataError("the file names do not tell the format; say it with --format")
     return kinds.pop()
-
-
-def choose_columns(
-    data: DataFrame, label: str, features: str | None, weight: str | None = None
-) -> Table:
-    """Return the columns to train on; by default all but the label and the weight.
-
-    features: comma-separated names, or None: a vector or array column called "features", else
-    every other column.
-
-    Raises
-    ------
-    InvalidDataError
-        If a column is missing or of a type that cannot be used.
-    """
-    column_type(data, label)
-    if features:
-        names = [name.strip() for name in features.split(",")]
-    elif "features" in data.columns and label != "features":
-        names = ["features"]
-    else:
-        names = [name for name in data.columns if name not in (label, weight)]
-    table = Table(label, names)
-    if not table.vector(data):
-        words = [name for name in names if not is_numeric(data, name)]
-        if words:
-            raise InvalidDataError(
-                f"features are numbers, and {', '.join(words)} are none: name the columns to use "
-                "with --features"
-            )
-    return table
-
-
-def is_word(data: DataFrame, name: str) -> bool:
-    """Return whether a column holds strings."""
-    return isinstance(column_type(data, name), StringType)
 
 
 def hold_out(data: DataFrame, fraction: float, seed: int) -> tuple[DataFrame, DataFrame]:
     """Split rows at random, by a hash of their content: alike on any cluster.
 
     Returns the rows to train on and the `fraction` of rows held out; equal rows stay together.
+
+    Raises
+    ------
+    InvalidDataError
+        If one side has no rows.
     """
     columns = [F.col(quoted(name)) for name in data.columns]
     draw = F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(1_000_000))
     held: Column = draw < int(fraction * 1_000_000)
-    return data.filter(~held), data.filter(held)
+    sides = data.filter(~held), data.filter(held)
+    for side, purpose in zip(sides, ("to train on", "to measure the model on"), strict=True):
+        if side.isEmpty():
+            raise InvalidDataError(
+                f"--validation {fraction:g} leaves no rows {purpose}: choose another share, or "
+                "bring more rows"
+            )
+    return sides

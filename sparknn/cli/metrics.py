@@ -10,19 +10,11 @@ from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from sparknn.cli.preparation import classifier_of
 from sparknn.errors import InvalidDataError
-from sparknn.persistence import IncompleteError
 from sparknn.schema import quoted
 
-__all__ = ["classifier_of", "measure", "measure_fully"]
-
-
-def classifier_of(pipeline: PipelineModel):
-    """Return the stage of a saved pipeline that predicts."""
-    for stage in pipeline.stages:
-        if hasattr(stage, "numClasses"):
-            return stage
-    raise IncompleteError("the pipeline has no classifier: a training job's --output has one")
+__all__ = ["measure", "measure_fully"]
 
 
 def measure(pipeline: PipelineModel, data: DataFrame) -> dict[str, Any]:

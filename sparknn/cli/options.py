@@ -71,6 +71,13 @@ input_options = _group(
     ),
 )
 
+invalid_option = click.option(
+    "--handle-invalid",
+    type=click.Choice(["error", "skip"]),
+    help="What to do about rows that are null, NaN, infinite, malformed or out of range: stop "
+    "with the first one's place (the default), or leave them out and count them.",
+)
+
 training_options = _group(
     input_options,
     click.option("--label", default="label", show_default=True, help="Label column."),
@@ -103,18 +110,14 @@ training_options = _group(
     click.option("--momentum", type=float, help="Of sgd."),
     click.option("--block-size", type=int, help="Rows per partition and minibatch step."),
     click.option("--steps-per-round", type=int, help="Local steps between two averagings."),
-    click.option("--seed", type=int, help="Of all that is random."),
+    click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), help="Of all that is random."),
     click.option(
         "--partitions",
         "num_partitions",
         type=int,
         help="Partitions that train; by default one per core.",
     ),
-    click.option(
-        "--handle-invalid",
-        type=click.Choice(["error", "skip"]),
-        help="What to do about rows that are null, NaN, infinite or out of range.",
-    ),
+    invalid_option,
 )
 
 logistic_options = _group(
@@ -145,6 +148,7 @@ perceptron_options = _group(
 scoring_options = _group(
     click.option("--model", required=True, help="What a training job saved."),
     input_options,
+    invalid_option,
 )
 
 

@@ -9,7 +9,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 from sparknn.errors import InvalidDataError
-from sparknn.persistence import mark_complete, path_on, require_complete
+from sparknn.persistence import IncompleteError, mark_complete, path_on, require_complete
 
 __all__ = ["load_model", "require_free", "save_model", "write_aside"]
 
@@ -34,6 +34,9 @@ def save_model(session: SparkSession, pipeline: PipelineModel, path: str, overwr
 def load_model(session: SparkSession, path: str) -> PipelineModel:
     """Load what `save_model` saved; raise IncompleteError for anything else."""
     require_complete(session, path)
+    system, stages = path_on(session, f"{path}/stages")
+    if not system.exists(stages):
+        raise IncompleteError(f"{path} holds no pipeline; a training job's --output does")
     return PipelineModel.load(path)
 
 

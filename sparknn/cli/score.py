@@ -6,14 +6,26 @@ import time
 from typing import Any
 
 import click
+from pyspark.ml import PipelineModel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from sparknn.cli.inputs import read
-from sparknn.cli.metrics import classifier_of, measure_fully
+from sparknn.cli.checking import checked, chosen, require_label
+from sparknn.cli.inputs import read, reading
+from sparknn.cli.metrics import measure_fully
 from sparknn.cli.options import scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_aside
+from sparknn.cli.preparation import (
+    classifier_of,
+    made_on_the_way,
+    prediction_columns,
+    require_scalable,
+    require_unused,
+    rules_of,
+    without_labels,
+)
 from sparknn.cli.session import say, start_session
-from sparknn.errors import InvalidDataError
-from sparknn.schema import column_type
+from sparknn.schema import column_type, quoted
 
 __all__ = ["evaluate", "predict"]
 
@@ -28,31 +40,30 @@ __all__ = ["evaluate", "predict"]
     "probability, rawPrediction and, where labels are words, predictedLabel.",
 )
 def predict(
-    model: str, path: str, kind: str | None, output: str, overwrite: bool, columns: str | None
+    model: str,
+    path: str,
+    kind: str | None,
+    handle_invalid: str | None,
+    output: str,
+    overwrite: bool,
+    columns: str | None,
 ) -> dict[str, Any]:
     """Add a saved model's predictions to rows."""
     began = time.perf_counter()
     session = start_session("sparknn predict")
     require_free(session, output, overwrite)
-    pipeline = load_model(session, model)
-    classifier = classifier_of(pipeline)
-    data = read(session, path, kind, classifier.numFeatures)
+    pipeline = without_labels(load_model(session, model))
+    data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=False)
     scored = pipeline.transform(data)
-    made = {
-        stage.getOutputCol()
-        for stage in pipeline.stages
-        if stage is not pipeline.stages[-1] and hasattr(stage, "getOutputCol")
-    } - {"predictedLabel"}
-    names = columns.split(",") if columns else [c for c in scored.columns if c not in made]
-    for name in names:
-        column_type(scored, name)
-    chosen = scored.select(*[scored[f"`{name}`"] for name in names])
-    write_aside(session, output, overwrite, lambda place: chosen.write.parquet(place))
+    names = _names(columns, scored, pipeline)
+    wanted = scored.select(*[F.col(quoted(name)) for name in names])
+    write_aside(session, output, overwrite, lambda place: wanted.write.parquet(place))
     rows = session.read.parquet(output).count()
     say(f"{rows} rows written to {output}")
     return {
         "job": "predict",
         "rows": rows,
+        "skipped": skipped,
         "columns": names,
         "seconds": round(time.perf_counter() - began, 2),
         "output": output,
@@ -61,27 +72,56 @@ def predict(
 
 @click.command("evaluate")
 @scoring_options
-def evaluate(model: str, path: str, kind: str | None) -> dict[str, Any]:
+def evaluate(model: str, path: str, kind: str | None, handle_invalid: str | None) -> dict[str, Any]:
     """Measure a saved model on labelled rows."""
     began = time.perf_counter()
     session = start_session("sparknn evaluate")
     pipeline = load_model(session, model)
-    classifier = classifier_of(pipeline)
-    data = read(session, path, kind, classifier.numFeatures)
-    label = next(
-        (stage.getInputCol() for stage in pipeline.stages if hasattr(stage, "labels")),
-        classifier.getLabelCol(),
-    )
-    if label not in data.columns:
-        raise InvalidDataError(
-            f"{path} has no column {label!r}, the label that the model was trained on; there are "
-            f"{', '.join(data.columns)}"
-        )
+    data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=True)
     metrics = measure_fully(pipeline, data)
     say(f"accuracy {metrics['accuracy']:.4f} on {metrics['rows']} rows")
     return {
         "job": "evaluate",
         **metrics,
+        "skipped": skipped,
         "seconds": round(time.perf_counter() - began, 2),
         "model": model,
     }
+
+
+def _rows(
+    session: SparkSession,
+    pipeline: PipelineModel,
+    path: str,
+    kind: str | None,
+    skip: bool,
+    labelled: bool,
+) -> tuple[DataFrame, int]:
+    """Return the rows that a pipeline can work on, and how many others were left out.
+
+    labelled: the labels are to be right, too, and no other column is needed.
+    """
+    model = classifier_of(pipeline)
+    rules = rules_of(pipeline, labelled)
+    data, malformed = read(session, path, kind, skip, model.numFeatures)
+    with reading(path):
+        if rules.table.label is not None:
+            require_label(data, rules)
+        if rules.table.features != (model.getFeaturesCol(),):
+            require_scalable(data, rules.table)
+        data, skipped = checked(data, rules, skip)
+        if labelled:
+            data = chosen(data, rules.table)
+        require_unused(data.columns, [*prediction_columns(model), *made_on_the_way(pipeline)])
+    return data, malformed + skipped
+
+
+def _names(columns: str | None, scored: DataFrame, pipeline: PipelineModel) -> list[str]:
+    """Return the names of the columns to write."""
+    made = made_on_the_way(pipeline)
+    names = [name for name in scored.columns if name not in made]
+    if columns:
+        names = [name.strip() for name in columns.split(",")]
+    for name in names:
+        column_type(scored, name)
+    return names

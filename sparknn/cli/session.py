@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import sys
 import traceback
@@ -21,12 +22,12 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from sparknn.cluster import Cluster
-from sparknn.errors import InvalidDataError, SparknnError
+from sparknn.errors import InvalidDataError, InvalidParamError, SparknnError
 from sparknn.persistence import IncompleteError
 
-__all__ = ["run_job", "say", "start_session"]
+__all__ = ["run_job", "say", "start_session", "status_of"]
 
-MISTAKES = (InvalidDataError, IncompleteError, ValueError)
+MISTAKES = (InvalidDataError, InvalidParamError, IncompleteError)
 """Errors that the caller can mend: one line, status 2."""
 
 
@@ -34,10 +35,10 @@ def run_job(command: click.Command) -> None:
     """Run a job's command, print the JSON object that it returns, and exit."""
     sys.stderr = _standard_error()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    sys.exit(_status(lambda: command.main(standalone_mode=False)))
+    sys.exit(status_of(lambda: command.main(standalone_mode=False)))
 
 
-def _status(job: Callable[[], Any]) -> int:
+def status_of(job: Callable[[], Any]) -> int:
     """Run `job` and return its exit status; every error that is foreseen takes one line."""
     try:
         result = job()
@@ -61,8 +62,17 @@ def _status(job: Callable[[], Any]) -> int:
         return 1
     # `--help` prints and returns click's own status.
     if isinstance(result, dict):
-        print(json.dumps(result), flush=True)
+        print(json.dumps(_finite(result), allow_nan=False), flush=True)
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """Return a JSON value with null in place of NaN and infinities, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _standard_error() -> Any:

@@ -1,28 +1,19 @@
-"""The training jobs: read, prepare, fit, measure, save."""
+"""The training jobs: read, check, prepare, fit, save, measure."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
-from pyspark.ml import Estimator, Pipeline, PipelineModel, Transformer
-from pyspark.ml.feature import (
-    IndexToString,
-    MinMaxScaler,
-    StandardScaler,
-    StringIndexer,
-    VectorAssembler,
-)
-from pyspark.ml.functions import vector_to_array
-from pyspark.ml.linalg import VectorUDT
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from pyspark.ml import Estimator, PipelineModel
+from pyspark.ml.feature import StringIndexerModel
+from pyspark.sql import DataFrame, SparkSession
 
-from sparknn.blocks import inspect
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
-from sparknn.cli.inputs import Table, choose_columns, hold_out, is_word, read
+from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
+from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.metrics import measure
 from sparknn.cli.options import (
     estimator_params,
@@ -31,11 +22,20 @@ from sparknn.cli.options import (
     training_options,
 )
 from sparknn.cli.outputs import require_free, save_model
+from sparknn.cli.preparation import (
+    classifier_of,
+    fit_stages,
+    label_indexer,
+    label_names,
+    number_of_classes,
+    prediction_columns,
+    require_scalable,
+    require_unused,
+    with_classes,
+)
 from sparknn.cli.session import say, start_session
-from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
-from sparknn.rows import LARGEST, Layout
-from sparknn.schema import feature_columns, quoted
+from sparknn.training import Fitted
 
 __all__ = ["train_logistic", "train_mlp"]
 
@@ -85,35 +85,44 @@ def train_mlp(hidden: list[int] | None, **options: Any) -> dict[str, Any]:
     return _train("train_mlp", job, MultilayerPerceptronClassifier(**params), hidden)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Valid rows, read and checked before anything is computed from them.
+
+    rules: what makes them valid. indexer: the stage that numbers labels that are words, or None.
+    training, held: rows to train on and those held out. skipped: invalid rows of both.
+    """
+
+    rules: Rules
+    indexer: StringIndexerModel | None
+    training: DataFrame
+    held: DataFrame | None
+    skipped: int
+
+
 def _train(
     name: str, job: Job, estimator: Estimator, hidden: list[int] | None = None
 ) -> dict[str, Any]:
     """Run a training job and return its closing JSON object."""
     began = time.perf_counter()
+    if hidden is not None:
+        # The outer sizes follow from the data; what else is wrong is said before any is read.
+        estimator.setLayers([1, *hidden, 2])
+    estimator._check()
     session = start_session(f"sparknn {name}")
     if job.output:
         require_free(session, job.output, job.overwrite)
-    data = read(session, job.path, job.kind)
-    weight = estimator.getOrDefault("weightCol") if _weighted(estimator) else None
-    table = choose_columns(data, job.label, job.features, weight)
-    data, held = (
-        hold_out(data, job.validation, estimator.getSeed()) if job.validation else (data, None)
-    )
-    say(f"{job.path}: {len(table.features)} feature columns, label {job.label!r}")
-    rows = None
-    if estimator.getHandleInvalid() == "skip":
-        rows = data.count()
-        data = data.filter(~_invalid(data, table))
-    prepared, stages = _prepare(data, table, job, estimator)
-    if hidden is not None:
-        estimator.setLayers(_layers(prepared, estimator, hidden))
-    model = estimator.fit(prepared)
-    pipeline = PipelineModel([*stages, model, *_label_names(stages, model)])
-    fitted = model.training
+    rows = _rows(session, job, estimator, None if hidden is not None else _layers(estimator))
+    test, skipped = None, 0
+    if job.test:
+        skip = estimator.getHandleInvalid() == "skip"
+        test, skipped = _test_rows(session, job.test, job.kind, skip, rows.rules)
+    pipeline, fitted = _fit(rows, job, estimator, hidden)
+    model = classifier_of(pipeline)
     result: dict[str, Any] = {
         "job": name,
         "rows": fitted.rows,
-        "skipped": fitted.skipped if rows is None else rows - fitted.rows,
+        "skipped": rows.skipped + fitted.skipped,
         "features": model.numFeatures,
         "classes": model.numClasses,
         "epochs": fitted.iterations,
@@ -123,13 +132,12 @@ def _train(
     if job.output:
         save_model(session, pipeline, job.output, job.overwrite)
         say(f"saved to {job.output}")
-    if held is not None:
-        result["validation"] = measure(pipeline, held)
-        say(f"validation accuracy {result['validation']['accuracy']:.4f}")
-    if job.test:
-        test = read(session, job.test, job.kind, model.numFeatures)
-        result["test"] = measure(pipeline, test)
-        say(f"test accuracy {result['test']['accuracy']:.4f}")
+    for purpose, data in (("validation", rows.held), ("test", test)):
+        if data is not None:
+            result[purpose] = measure(pipeline, data)
+            say(f"{purpose} accuracy {result[purpose]['accuracy']:.4f}")
+    if test is not None:
+        result["test"]["skipped"] = skipped
     return {
         **result,
         "seconds": round(time.perf_counter() - began, 2),
@@ -137,119 +145,78 @@ def _train(
     }
 
 
-def _weighted(estimator: Estimator) -> bool:
-    return estimator.hasParam("weightCol") and estimator.isSet("weightCol")
-
-
-def _prepare(
-    data: DataFrame, table: Table, job: Job, estimator: Estimator
-) -> tuple[DataFrame, list[Transformer]]:
-    """Fit the preprocessing and point the estimator to its columns.
-
-    Returns the prepared rows and the fitted stages.
-    """
-    stages: list[Any] = []
-    estimator.setLabelCol(table.label)
-    if is_word(data, table.label):
-        # Not "skip": a missing word is an invalid row like any other.
-        indexer = StringIndexer(
-            inputCol=table.label, outputCol=f"{table.label}_index", handleInvalid="error"
-        ).setStringOrderType("alphabetAsc")
-        stages.append(indexer)
-        estimator.setLabelCol(indexer.getOutputCol())
-        _require_words(data, table.label, estimator.getHandleInvalid())
-    features = table.features[0]
-    if not table.vector(data):
-        features = _unused(data, "features")
-        # "keep" lets NaN through to the estimator, which names the row and the column.
-        stages.append(
-            VectorAssembler(inputCols=table.features, outputCol=features, handleInvalid="keep")
-        )
-    if job.scale != "none":
-        _inspect(data, table, estimator)
-        scaled = _unused(data, "scaled_features")
-        stages.append(_scaler(job.scale, features, scaled))
-        features = scaled
-    estimator.setFeaturesCol(features)
-    model = Pipeline(stages=stages).fit(data)
-    return model.transform(data), model.stages
-
-
-def _require_words(data: DataFrame, label: str, handle_invalid: str) -> None:
-    missing = data.filter(F.col(quoted(label)).isNull()).count()
-    if missing and handle_invalid == "error":
-        raise InvalidDataError(
-            f"column {label!r}: {missing} rows are null. Mend the rows, or set "
-            "--handle-invalid skip to leave them out"
-        )
-
-
-def _scaler(kind: str, features: str, scaled: str) -> Estimator:
-    if kind == "standard":
-        return StandardScaler(withMean=True, withStd=True, inputCol=features, outputCol=scaled)
-    return MinMaxScaler(inputCol=features, outputCol=scaled)
-
-
-def _inspect(data: DataFrame, table: Table, estimator: Estimator) -> None:
-    """Raise an error for invalid features before a scaler is fitted on them."""
-    source: Any = table.features[0] if table.vector(data) else table.features
-    columns, single = feature_columns(data, source)
-    name = table.features[0] if len(table.features) == 1 else "features"
-    names = () if table.vector(data) else tuple(table.features)
+def _rows(session: SparkSession, job: Job, estimator: Estimator, layers: list[int] | None) -> Rows:
+    """Read the input, check all of it, and split it."""
     skip = estimator.getHandleInvalid() == "skip"
-    inspect(Cluster(data.sparkSession), data, Layout(name, single, names=names, skip=skip), columns)
+    weight = None
+    if estimator.hasParam("weightCol") and estimator.isSet("weightCol"):
+        weight = estimator.getOrDefault("weightCol")
+    data, malformed = read(session, job.path, job.kind, skip)
+    with reading(job.path):
+        table = choose_columns(data, job.label, job.features, weight)
+        require_unused(table.names, prediction_columns(estimator))
+        if job.scale != "none":
+            require_scalable(data, table)
+        rules = Rules(
+            table,
+            layers[0] if layers else width_of(data, table),
+            max(2, layers[-1]) if layers else 0,
+        )
+        data, skipped = checked(data, rules, skip)
+        # Of all rows: which of them are held out is not to decide what the classes are.
+        indexer = label_indexer(data, job.label)
+        rules = _with_labels(rules, data, job.label, indexer)
+        training, held = data, None
+        if job.validation:
+            training, held = hold_out(data, job.validation, estimator.getSeed())
+            held = chosen(held, table)
+    return Rows(rules, indexer, chosen(training, table), held, malformed + skipped)
 
 
-def _invalid(data: DataFrame, table: Table):
-    """Return a condition that holds for rows with features that are null, NaN or too large."""
-    if table.vector(data):
-        column = F.col(quoted(table.features[0]))
-        is_vector = isinstance(data.schema[table.features[0]].dataType, VectorUDT)
-        values = vector_to_array(column) if is_vector else column.cast("array<double>")
-        absent = column.isNull()
-    else:
-        values = F.array(*[F.col(quoted(name)).cast("double") for name in table.features])
-        absent = F.lit(False)
-    absent = absent | F.col(quoted(table.label)).isNull()
-    odd = F.exists(values, lambda x: x.isNull() | F.isnan(x) | (F.abs(x) > LARGEST))
-    return absent | F.coalesce(odd, F.lit(True))
-
-
-def _unused(data: DataFrame, name: str) -> str:
-    while name in data.columns:
-        name += "_"
-    return name
-
-
-def _layers(prepared: DataFrame, estimator: Estimator, hidden: list[int]) -> list[int]:
-    """Complete the hidden layers by the number of features and of classes in the data."""
-    label, features = F.col(quoted(estimator.getLabelCol())), estimator.getFeaturesCol()
-    (column,), _ = feature_columns(prepared, features)
-    is_vector = isinstance(prepared.schema[features].dataType, VectorUDT)
-    width = (
-        F.size(column) if not is_vector else F.coalesce(column["size"], F.size(column["values"]))
-    )
-    found = prepared.agg(F.max(width).alias("width"), F.max(label).alias("label")).first()
-    if found is None or found["width"] is None or found["label"] is None:
-        raise InvalidDataError("the input has no rows")
-    classes = int(found["label"]) + 1
-    if not 0 <= found["label"] < 2**20:
+def _with_labels(
+    rules: Rules, data: DataFrame, label: str, indexer: StringIndexerModel | None
+) -> Rules:
+    """Complete the rules by the classes that the valid rows' labels are."""
+    found = number_of_classes(data, label, indexer)
+    if rules.classes and found > rules.classes:
         raise InvalidDataError(
-            f"column {estimator.getLabelCol()!r} holds the label {found['label']:g}; labels are "
-            "classes 0, 1, 2, … (a column of words is numbered by itself)"
+            f"column {label!r} holds {found} different words, and --layers ends in "
+            f"{rules.classes} outputs"
         )
-    return [int(found["width"]), *hidden, max(2, classes)]
+    words = tuple(indexer.labels) if indexer is not None else None
+    return replace(rules, classes=rules.classes or found, words=words)
 
 
-def _label_names(stages: list[Transformer], model: Transformer) -> list[Transformer]:
-    """Return the stage that turns predictions back into words, where labels were words."""
-    indexers = [stage for stage in stages if hasattr(stage, "labels")]
-    if not indexers:
-        return []
-    return [
-        IndexToString(
-            inputCol=model.getPredictionCol(),
-            outputCol="predictedLabel",
-            labels=list(indexers[0].labels),
-        )
-    ]
+def _test_rows(
+    session: SparkSession, path: str, kind: str | None, skip: bool, rules: Rules
+) -> tuple[DataFrame, int]:
+    """Read and check the rows of --test; return the valid ones and how many others there were."""
+    rules = replace(rules, table=replace(rules.table, weight=None))
+    data, malformed = read(session, path, kind, skip, rules.width)
+    with reading(path):
+        require_label(data, rules)
+        data, skipped = checked(data, rules, skip)
+    return chosen(data, rules.table), malformed + skipped
+
+
+def _fit(
+    rows: Rows, job: Job, estimator: Estimator, hidden: list[int] | None
+) -> tuple[PipelineModel, Fitted]:
+    """Fit the preprocessing and the estimator; return them as one pipeline, and how it went."""
+    table, classes = rows.rules.table, rows.rules.classes
+    say(f"{job.path}: {len(table.features)} feature columns, label {job.label!r}")
+    training = rows.training
+    if rows.indexer is None:
+        training = with_classes(training, job.label, classes)
+    stages, features = fit_stages(training, table, job.scale, rows.indexer)
+    estimator.setFeaturesCol(features)
+    estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
+    if hidden is not None:
+        estimator.setLayers([rows.rules.width, *hidden, max(2, classes)])
+    model = estimator.fit(PipelineModel(stages).transform(training))
+    return PipelineModel([*stages, model, *label_names(rows.indexer, model)]), model.training
+
+
+def _layers(estimator: Estimator) -> list[int] | None:
+    """Return the layers that were asked for, or None for an estimator that has none."""
+    return estimator.getLayers() if estimator.hasParam("layers") else None

@@ -1,0 +1,174 @@
+"""The preprocessing that is saved with a model: label words to numbers, columns to one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pyspark.ml import Estimator, Pipeline, PipelineModel, Transformer
+from pyspark.ml.feature import (
+    IndexToString,
+    MinMaxScaler,
+    MinMaxScalerModel,
+    StandardScaler,
+    StandardScalerModel,
+    StringIndexer,
+    StringIndexerModel,
+    VectorAssembler,
+)
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType
+
+from sparknn.cli.checking import Rules, Table, is_word
+from sparknn.errors import InvalidDataError
+from sparknn.persistence import IncompleteError
+from sparknn.schema import column_type, quoted
+
+__all__ = [
+    "classifier_of",
+    "fit_stages",
+    "label_indexer",
+    "label_names",
+    "number_of_classes",
+    "made_on_the_way",
+    "prediction_columns",
+    "require_scalable",
+    "require_unused",
+    "rules_of",
+    "with_classes",
+    "without_labels",
+]
+
+PREDICTED = "predictedLabel"
+
+
+def label_indexer(data: DataFrame, label: str) -> StringIndexerModel | None:
+    """Return the stage that numbers labels that are words, in alphabetical order, or None."""
+    if not is_word(data, label):
+        return None
+    indexer = StringIndexer(
+        inputCol=label, outputCol=_unused([*data.columns], f"{label}_index"), handleInvalid="error"
+    )
+    return indexer.setStringOrderType("alphabetAsc").fit(data)
+
+
+def number_of_classes(data: DataFrame, label: str, indexer: StringIndexerModel | None) -> int:
+    """Return how many classes the labels of valid rows are."""
+    if indexer is not None:
+        return len(indexer.labels)
+    (highest,) = data.agg(F.max(F.col(quoted(label)).cast("double"))).first() or (0,)
+    return int(highest) + 1
+
+
+def with_classes(data: DataFrame, label: str, classes: int) -> DataFrame:
+    """Return rows whose numeric label column declares its classes, as StringIndexer's does.
+
+    A class that happens to have no row among those that train is one of the model's then, too.
+    """
+    nominal = {"ml_attr": {"type": "nominal", "num_vals": classes}}
+    columns = [F.col(quoted(name)) for name in data.columns]
+    place = data.columns.index(label)
+    columns[place] = columns[place].alias(label, metadata=nominal)
+    return data.select(*columns)
+
+
+def fit_stages(
+    data: DataFrame, table: Table, scale: str, indexer: StringIndexerModel | None
+) -> tuple[list[Transformer], str]:
+    """Fit the preprocessing on valid rows.
+
+    scale: "standard", "minmax" or "none".
+
+    Returns the fitted stages and the name of the features column that they make.
+    """
+    stages: list[Any] = [indexer] if indexer is not None else []
+    taken = [*data.columns, *(stage.getOutputCol() for stage in stages)]
+    features = table.features[0]
+    if not table.vector(data):
+        features = _unused(taken, "features")
+        stages.append(VectorAssembler(inputCols=list(table.features), outputCol=features))
+    if scale != "none":
+        scaled = _unused(taken, "scaled_features")
+        stages.append(_scaler(scale, features, scaled))
+        features = scaled
+    return Pipeline(stages=stages).fit(data).stages, features
+
+
+def label_names(indexer: StringIndexerModel | None, model: Transformer) -> list[Transformer]:
+    """Return the stage that turns predictions back into words, where labels were words."""
+    if indexer is None:
+        return []
+    words = list(indexer.labels)
+    return [IndexToString(inputCol=model.getPredictionCol(), outputCol=PREDICTED, labels=words)]
+
+
+def classifier_of(pipeline: PipelineModel):
+    """Return the stage of a saved pipeline that predicts."""
+    for stage in pipeline.stages:
+        if hasattr(stage, "numClasses"):
+            return stage
+    raise IncompleteError("the pipeline has no classifier: a training job's --output has one")
+
+
+def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
+    """Return what rows must be for a saved pipeline to work on them."""
+    model = classifier_of(pipeline)
+    features: tuple[str, ...] = (model.getFeaturesCol(),)
+    label, words = model.getLabelCol(), None
+    for stage in reversed(pipeline.stages):
+        if isinstance(stage, StringIndexerModel):
+            label, words = stage.getInputCol(), tuple(stage.labels)
+        elif isinstance(stage, VectorAssembler):
+            features = tuple(stage.getInputCols())
+        elif isinstance(stage, (MinMaxScalerModel, StandardScalerModel)):
+            features = (stage.getInputCol(),)
+    table = Table(features, label if labelled else None)
+    return Rules(table, model.numFeatures, model.numClasses, words if labelled else None)
+
+
+def without_labels(pipeline: PipelineModel) -> PipelineModel:
+    """Return a pipeline that predicts rows whatever their labels are."""
+    return PipelineModel(
+        [stage for stage in pipeline.stages if not isinstance(stage, StringIndexerModel)]
+    )
+
+
+def prediction_columns(model: Any) -> list[str]:
+    """Return the columns that a classifier, or a pipeline that ends in one, may add."""
+    columns = [model.getPredictionCol(), model.getProbabilityCol(), model.getRawPredictionCol()]
+    return [*columns, PREDICTED]
+
+
+def made_on_the_way(pipeline: PipelineModel) -> list[str]:
+    """Return the columns that a pipeline adds for its own later stages."""
+    added = [stage.getOutputCol() for stage in pipeline.stages if hasattr(stage, "getOutputCol")]
+    return [name for name in added if name != PREDICTED]
+
+
+def require_unused(columns: Iterable[str], added: Iterable[str]) -> None:
+    """Raise InvalidDataError where a pipeline would add a column that is there already."""
+    for name in sorted(set(added) & set(columns)):
+        raise InvalidDataError(f"column {name!r} is one that the model adds: rename it, or drop it")
+
+
+def require_scalable(data: DataFrame, table: Table) -> None:
+    """Raise InvalidDataError where a scaler cannot take the features."""
+    name = table.features[0]
+    if isinstance(column_type(data, name), ArrayType):
+        raise InvalidDataError(
+            f"column {name!r} is an array, and --scale takes a vector or numeric columns: store a "
+            "vector, or scale beforehand"
+        )
+
+
+def _scaler(kind: str, features: str, scaled: str) -> Estimator:
+    if kind == "standard":
+        return StandardScaler(withMean=True, withStd=True, inputCol=features, outputCol=scaled)
+    return MinMaxScaler(inputCol=features, outputCol=scaled)
+
+
+def _unused(taken: list[str], name: str) -> str:
+    while name in taken:
+        name += "_"
+    return name
