@@ -54,10 +54,7 @@ class LinearObjective:
 
     def theta(self, weights: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
         """Return the flat parameters of given raw weights and intercepts: the inverse of `raw`."""
-        scale = np.divide(
-            1.0, self.inverse_scale, out=np.zeros(self.features), where=self.inverse_scale != 0
-        )
-        flat = [(weights * scale[:, np.newaxis]).ravel()]
+        flat = [(weights * self._scale()).ravel()]
         if self.intercept:
             flat.append(intercepts + _combined(self.centre, weights))
         return np.concatenate(flat)
@@ -68,6 +65,37 @@ class LinearObjective:
         factor = raw * np.asarray(deviation, np.float64) ** 2 if standardization else raw
         weights = slice(0, self.features * self.units)
         return L2(strength, [(weights, np.repeat(factor, self.units))])
+
+    def l1(self, strength: float, deviation: np.ndarray, standardization: bool) -> np.ndarray:
+        """Return MLlib's L1 penalty as a strength for each flat parameter, (size,), for `OWLQN`.
+
+        It is on the weights of standardised columns, or on the raw ones; intercepts have none.
+        """
+        factor = self.inverse_scale
+        if standardization:
+            factor = factor * np.asarray(deviation, np.float64)
+        intercepts = np.zeros(self.units if self.intercept else 0)
+        return np.concatenate([np.repeat(strength * factor, self.units), intercepts])
+
+    def bounds(self, weights: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
+        """Return bounds on raw weights, (features, units), and intercepts as flat ones, (size,).
+
+        Raises
+        ------
+        ValueError
+            If an intercept's bound is finite though columns are centred: the raw intercept is
+            then no flat parameter.
+        """
+        if self.intercept and self.centre.any() and np.isfinite(intercepts).any():
+            raise ValueError("intercepts can be bounded only if no column is centred")
+        scale = self._scale()
+        flat = np.multiply(weights, scale, out=np.zeros(np.shape(weights)), where=scale != 0)
+        return np.concatenate([flat.ravel(), intercepts] if self.intercept else [flat.ravel()])
+
+    def _scale(self) -> np.ndarray:
+        """Return what divides each column, (features, 1), zero where it takes no part."""
+        inverse = self.inverse_scale[:, np.newaxis]
+        return np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse != 0)
 
     def _centred(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         split = self.features * self.units

@@ -320,3 +320,40 @@ def test_a_read_only_strided_float32_block_is_enough(units):
     same_value, same = value_and_gradient(objective, theta, copied)
     assert value == pytest.approx(same_value, rel=1e-12)
     np.testing.assert_allclose(gradient, same, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("standardization", [True, False])
+def test_l1_weighs_raw_or_standardised_weights_and_no_intercept(standardization):
+    columns = some_columns()
+    deviation = columns.std(axis=0, ddof=1)
+    objective = objective_for(columns, 3, True, dead=2)
+    theta = some_theta(objective)
+    weights, _ = objective.raw(theta)
+    weighed = weights * deviation[:, np.newaxis] if standardization else weights
+    strengths = objective.l1(0.7, deviation, standardization)
+    assert strengths.shape == theta.shape and not strengths[-3:].any()
+    assert strengths @ np.abs(theta) == pytest.approx(0.7 * np.abs(weighed).sum())
+
+
+def test_bounds_are_those_of_raw_weights():
+    columns = some_columns()
+    objective = objective_for(columns, 3, True, dead=2)
+    theta = some_theta(objective)
+    weights, _ = objective.raw(theta)
+    lower = objective.bounds(weights, np.full(3, -np.inf))
+    split = objective.features * objective.units
+    alive = np.repeat(objective.inverse_scale != 0, 3)
+    np.testing.assert_allclose(lower[:split][alive], theta[:split][alive])
+    np.testing.assert_array_equal(lower[:split][~alive], 0)
+    assert np.isneginf(lower[split:]).all()
+    infinite = objective.bounds(np.full_like(weights, np.inf), np.full(3, np.inf))
+    assert not np.isnan(infinite).any()
+
+
+def test_intercepts_cannot_be_bounded_where_columns_are_centred():
+    columns = some_columns()
+    weights = np.zeros((FEATURES, 1))
+    with pytest.raises(ValueError, match="centred"):
+        objective_for(columns, 1, True).bounds(weights, np.zeros(1))
+    plain = LinearObjective(np.zeros(FEATURES), columns.std(axis=0), 1, True)
+    assert plain.bounds(weights, np.full(1, 0.5))[-1] == 0.5

@@ -8,44 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize, rosen, rosen_der
-from scipy.special import expit
+from scipy.optimize import minimize
+from solver_problems import logistic, quadratic, rosenbrock, solved
 from threadpoolctl import threadpool_limits
 
 from sparknn.solvers import LBFGS, GradientDescent
-
-
-def rosenbrock(x):
-    return float(rosen(x)), rosen_der(x)
-
-
-def _quadratic():
-    random = np.random.default_rng(0)
-    rotation, _ = np.linalg.qr(random.normal(size=(20, 20)))
-    hessian = rotation * np.logspace(0, 4, 20) @ rotation.T
-    bottom = random.normal(size=20)
-
-    def function(x):
-        gradient = hessian @ (x - bottom)
-        return 1 + 0.5 * float((x - bottom) @ gradient), gradient
-
-    return function
-
-
-def _logistic():
-    random = np.random.default_rng(1)
-    features = random.normal(size=(300, 12)) * np.logspace(-1, 1, 12)
-    labels = (random.random(300) < expit(features @ random.normal(size=12))).astype(np.float64)
-
-    def function(x):
-        margins = features @ x
-        value = np.mean(np.logaddexp(0, margins) - labels * margins) + 0.005 * x @ x
-        return float(value), features.T @ (expit(margins) - labels) / 300 + 0.01 * x
-
-    return function
-
-
-quadratic, logistic = _quadratic(), _logistic()
 
 PROBLEMS = {
     "rosenbrock-2": (rosenbrock, np.array([-1.2, 1.0])),
@@ -53,16 +20,6 @@ PROBLEMS = {
     "ill-conditioned quadratic": (quadratic, np.zeros(20)),
     "logistic": (logistic, np.zeros(12)),
 }
-
-
-def solved(solver, function, most=5000):
-    """Run a solver to its end and return how often it asked for the function."""
-    evaluations = 0
-    while not solver.done:
-        evaluations += 1
-        assert evaluations <= most
-        solver.tell(*function(solver.point))
-    return evaluations
 
 
 @pytest.fixture(params=list(PROBLEMS))
