@@ -107,16 +107,16 @@ def bounded(
 
 @pytest.mark.parametrize("intercepts", [None, (-0.4, 0.3)], ids=["free", "bounded"])
 @pytest.mark.parametrize("weights", [(0.0, np.inf), (-0.05, 0.1)], ids=str)
-def test_bounded_fits_have_mllibs_optimum(
+def test_bounded_fits_have_mllibs_history_and_optimum(
     problem: tuple, weights: tuple, intercepts: tuple | None
 ) -> None:
     data, rows = problem
-    params = {"regParam": 0.01, "maxIter": 500, "tol": 1e-9}
+    params = {"regParam": 0.01, "maxIter": 100, "tol": 1e-6}
     ours = Ours(rows, params, centred=intercepts is None)
     theirs, solver = bounded(data, ours, weights, intercepts, **params)
     history = theirs.summary.objectiveHistory
-    assert solver.history[0] == pytest.approx(history[0], rel=1e-9)
-    assert solver.history[-1] == pytest.approx(history[-1], rel=1e-6)
+    assert len(solver.history) == len(history)
+    assert solver.history == pytest.approx(history, rel=1e-6)
     raw, biases = ours.objective.raw(solver.x)
     coefficients = theirs.coefficientMatrix.toArray()
     scale = rows.features.std(axis=0)
