@@ -98,6 +98,44 @@ class SquaredError(Loss):
         """Leave the scores: linear units output them."""
 
 
+class AbsoluteError(Loss):
+    """Linear units with the absolute error: the conditional median."""
+
+    name = "absolute"
+    classifies = False
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        scores -= one_hot(targets, scores.shape[1])
+        losses = np.abs(scores).sum(axis=1)
+        np.sign(scores, out=scores)
+        return losses
+
+    def outputs(self, scores: np.ndarray) -> None:
+        """Leave the scores: linear units output them."""
+
+
+class HuberError(Loss):
+    """Linear units with Huber's error: half the square up to `EDGE`, beyond it linear.
+
+    Huber (1964), Robust estimation of a location parameter. The edge is the usual one: 95 % as
+    efficient as the squared error on normal residuals of deviation one.
+    """
+
+    name = "huber"
+    classifies = False
+    EDGE = 1.35
+
+    def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        scores -= one_hot(targets, scores.shape[1])
+        inner = np.clip(scores, -self.EDGE, self.EDGE)
+        losses = (inner * (scores - 0.5 * inner)).sum(axis=1)
+        scores[:] = inner
+        return losses
+
+    def outputs(self, scores: np.ndarray) -> None:
+        """Leave the scores: linear units output them."""
+
+
 class SigmoidSquaredError(Loss):
     """Sigmoid units with half the squared error: the neuron of the delta rule."""
 
@@ -117,7 +155,14 @@ class SigmoidSquaredError(Loss):
 
 LOSSES = {
     kind.name: kind()
-    for kind in (SoftmaxCrossEntropy, SigmoidCrossEntropy, SquaredError, SigmoidSquaredError)
+    for kind in (
+        SoftmaxCrossEntropy,
+        SigmoidCrossEntropy,
+        SquaredError,
+        AbsoluteError,
+        HuberError,
+        SigmoidSquaredError,
+    )
 }
 
 

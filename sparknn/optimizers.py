@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SCHEDULES", "SGD", "Adam", "Optimizer", "constant", "cosine", "linear"]
+__all__ = [
+    "SCHEDULES",
+    "SGD",
+    "Adam",
+    "Optimizer",
+    "constant",
+    "cosine",
+    "inverse_time",
+    "linear",
+    "step",
+]
 
 Schedule = Callable[[float], float]
 
@@ -49,9 +59,37 @@ class cosine:
         return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+@dataclass(frozen=True)
+class step:
+    """A schedule that is multiplied by `factor` at each of some places (He et al., 2016)."""
+
+    start: float
+    factor: float = 0.1
+    places: tuple[float, ...] = (0.5, 0.75)
+
+    def __call__(self, progress: float) -> float:
+        return self.start * self.factor ** sum(progress >= place for place in self.places)
+
+
+@dataclass(frozen=True)
+class inverse_time:
+    """A schedule of start / (1 + decay * progress) (Robbins, Monro 1951)."""
+
+    start: float
+    decay: float = 9.0
+
+    def __call__(self, progress: float) -> float:
+        return self.start / (1 + self.decay * progress)
+
+
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
-    kind.__name__: kind for kind in (constant, linear, cosine)
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "step": step,
+    "inverseTime": inverse_time,
 }
+"""What `stepSizeSchedule` names, from the step size at the start."""
 
 
 def _schedule(value: float | Schedule) -> Schedule:

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit, log_softmax, softmax
 
 from sparknn.linear import LinearObjective
-from sparknn.objective import Rows
+from sparknn.objective import L2, ElasticNet, Rows
 
 FEATURES = 5
 
@@ -357,3 +357,14 @@ def test_intercepts_cannot_be_bounded_where_columns_are_centred():
         objective_for(columns, 1, True).bounds(weights, np.zeros(1))
     plain = LinearObjective(np.zeros(FEATURES), columns.std(axis=0), 1, True)
     assert plain.bounds(weights, np.full(1, 0.5))[-1] == 0.5
+
+
+def test_an_elastic_net_adds_both_penalties_and_their_gradients():
+    theta = np.array([1.5, -2.0, 0.0, 3.0])
+    l2 = L2(0.5, [(slice(0, 3), 1.0)])
+    both = ElasticNet(0.5, [(slice(0, 3), 1.0)], np.array([0.1, 0.2, 0.3, 0.0]))
+    assert both.value(theta) == pytest.approx(l2.value(theta) + 0.15 + 0.4, rel=1e-14)
+    with_l2, with_both = np.zeros(4), np.zeros(4)
+    l2.add_gradient(theta, with_l2)
+    both.add_gradient(theta, with_both)
+    np.testing.assert_allclose(with_both - with_l2, [0.1, -0.2, 0.0, 0.0], atol=1e-15)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import expit, log_expit, logsumexp, softmax
+from scipy.special import expit, huber, log_expit, logsumexp, softmax
 
 from sparknn.losses import LOSSES, loss, one_hot
 
 SCORES = np.random.default_rng(0).normal(0, 3, (40, 4))
 LABELS = np.random.default_rng(1).integers(0, 4, (40, 1)).astype(np.float64)
+PER_UNIT = ["sigmoid", "squared", "absolute", "huber", "sigmoid-squared"]
 VALUES = np.random.default_rng(2).uniform(0, 1, (40, 4))
 
 
@@ -24,6 +25,12 @@ def expected(name, scores, targets):
         return losses.sum(axis=1), outputs - targets, outputs
     if name == "squared":
         return 0.5 * ((scores - targets) ** 2).sum(axis=1), scores - targets, scores
+    off = scores - targets
+    if name == "absolute":
+        return np.abs(off).sum(axis=1), np.sign(off), scores
+    if name == "huber":
+        # SciPy's is for one edge, as is ours: inside half the square, outside a line.
+        return huber(1.35, off).sum(axis=1), np.clip(off, -1.35, 1.35), scores
     delta = (outputs - targets) * outputs * (1 - outputs)
     return 0.5 * ((outputs - targets) ** 2).sum(axis=1), delta, outputs
 
@@ -40,7 +47,7 @@ def test_losses_deltas_and_outputs_are_the_formulas_for_class_labels(name):
     np.testing.assert_allclose(seen_outputs, outputs, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "squared", "sigmoid-squared"])
+@pytest.mark.parametrize("name", PER_UNIT)
 def test_losses_and_deltas_are_the_formulas_for_a_value_per_unit(name):
     losses, delta, _ = expected(name, SCORES, VALUES)
     seen_delta = SCORES.copy()
@@ -48,7 +55,7 @@ def test_losses_and_deltas_are_the_formulas_for_a_value_per_unit(name):
     np.testing.assert_allclose(seen_delta, delta, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "squared", "sigmoid-squared"])
+@pytest.mark.parametrize("name", PER_UNIT)
 def test_one_column_against_one_unit_is_a_value_not_a_label(name):
     scores, values = SCORES[:, :1], VALUES[:, :1]
     losses, delta, _ = expected(name, scores, values)
@@ -95,6 +102,8 @@ def test_each_loss_says_whether_it_is_for_classes_and_knows_its_name():
         "softmax": True,
         "sigmoid": True,
         "squared": False,
+        "absolute": False,
+        "huber": False,
         "sigmoid-squared": True,
     }
     assert all(each.name == name for name, each in LOSSES.items())

@@ -12,7 +12,7 @@ from sparknn.network import Network
 from sparknn.objective import Rows
 
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "linear"]
-LOSSES = ["softmax", "sigmoid", "squared", "sigmoid-squared"]
+LOSSES = ["softmax", "sigmoid", "squared", "absolute", "huber", "sigmoid-squared"]
 
 
 def rows_for(network, count=9, weighted=False, seed=3):
@@ -215,6 +215,8 @@ def test_extreme_scores_give_finite_losses_and_gradients(loss, dtype):
         "softmax": 1e4,
         "sigmoid": 1e4,
         "squared": np.mean(errors),
+        "absolute": 2e4,
+        "huber": 2 * (1.35 * 1e4 - 0.5 * 1.35**2),
         "sigmoid-squared": 0.5,
     }
     assert value == pytest.approx(expected[loss], rel=1e-6)

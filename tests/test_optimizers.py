@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from sparknn.optimizers import SCHEDULES, SGD, Adam, constant, cosine, linear
+from sparknn.optimizers import SCHEDULES, SGD, Adam, constant, cosine, inverse_time, linear, step
 
 STEPS = 25
 
@@ -133,6 +133,9 @@ def test_adam_follows_a_schedule_of_its_step_size():
         (linear(0.5, 0.95), 0.5, 0.725, 0.95),
         (cosine(0.8, 0.2), 0.8, 0.5, 0.2),
         (cosine(0.8), 0.8, 0.4, 0.0),
+        (step(0.8), 0.8, 0.08, 0.008),
+        (step(0.8, 0.5, (0.2, 0.4, 0.9)), 0.8, 0.2, 0.1),
+        (inverse_time(0.8), 0.8, 0.8 / 5.5, 0.08),
     ],
 )
 def test_schedules_go_from_start_by_the_middle_to_the_end(schedule, start, middle, end):
@@ -152,6 +155,8 @@ def test_schedules_are_known_by_name_and_travel():
         "constant": 0.1,
         "linear": 0.1,
         "cosine": 0.1,
+        "step": 0.1,
+        "inverseTime": 0.1,
     }
     assert pickle.loads(pickle.dumps(cosine(0.1, 0.01))) == cosine(0.1, 0.01)
 
