@@ -35,7 +35,7 @@ def compressed_matrix(array: np.ndarray) -> Matrix:
 def compressed_vector(array: np.ndarray) -> Vector:
     """Return (size,) as Spark's `Vector.compressed` does."""
     held = np.flatnonzero(array)
-    if 1.5 * (len(held) + 1) < len(array):
+    if 12 * len(held) + 16 < 8 * len(array):
         return SparseVector(len(array), held, array[held])
     return DenseVector(array)
 

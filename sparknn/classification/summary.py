@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyspark.ml.classification as mllib
-from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.ml.param import Params
 from pyspark.sql import DataFrame
@@ -225,10 +224,13 @@ def without_invalid(dataset: DataFrame, model, weight: str | None) -> DataFrame:
     """Return the rows that a fit with handleInvalid="skip" trains on."""
     features, label = model.getFeaturesCol(), numeric_column(dataset, model.getLabelCol())
     values = F.col(quoted(features))
+    width = F.size(values)
     if isinstance(column_type(dataset, features), VectorUDT):
-        values = vector_to_array(values)
+        vector = F.unwrap_udt(values)
+        values = vector["values"]
+        width = F.coalesce(vector["size"], F.size(values))
     valid = (label >= 0) & (label < model.numClasses) & (label == F.floor(label))
-    valid &= F.size(values) == model.numFeatures
+    valid &= width == model.numFeatures
     valid &= F.forall(values, lambda value: F.abs(value) <= LARGEST)
     if weight:
         valid &= numeric_column(dataset, weight).between(0, LARGEST)
