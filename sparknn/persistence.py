@@ -9,6 +9,7 @@ no rename, so a directory without its marker is one whose writing was cut short.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from typing import Any
 
@@ -151,7 +152,8 @@ def _counterpart(session: SparkSession, kind: type[Persistent], path: str) -> An
     system, metadata = path_on(session, f"{path}/metadata")
     if not system.exists(metadata) or system.exists(path_on(session, f"{path}/{MARKER}")[1]):
         return None
-    saved = DefaultParamsReader.loadMetadata(path, session)["class"]
+    lines = session.read.text(f"{path}/metadata").head(1)
+    saved = json.loads(lines[0].value)["class"] if lines else None
     module = kind.__module__.split(".")[1]
     if saved != f"org.apache.spark.ml.{module}.{kind.__name__}":
         return None

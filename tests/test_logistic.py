@@ -10,7 +10,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.datasets import load_breast_cancer, load_iris
 
-from sparknn.classification import LogisticRegression, LogisticRegressionModel
+from sparknn.classification import LogisticRegression, LogisticRegressionModel, logistic
 from sparknn.errors import InvalidDataError
 
 
@@ -146,6 +146,23 @@ def test_a_param_not_built_yet_refuses_other_values(
 def test_a_param_out_of_range_is_named(param: dict, iris: tuple[DataFrame, np.ndarray]) -> None:
     with pytest.raises(ValueError, match=next(iter(param))):
         LogisticRegression(**param).fit(iris[0])
+
+
+def test_max_block_size_bounds_what_a_task_works_on_at_a_time(
+    iris: tuple[DataFrame, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks, fit = [], logistic.fit_full_batch
+
+    def watched(blocks, objective, *others):
+        chunks.append(objective.chunk)
+        return fit(blocks, objective, *others)
+
+    monkeypatch.setattr(logistic, "fit_full_batch", watched)
+    LogisticRegression(maxIter=1).fit(iris[0])
+    small = LogisticRegression(maxIter=1, maxBlockSizeInMB=0.001, aggregationDepth=3)
+    small.fit(iris[0])
+    # 32 rows of four float64 are a kilobyte.
+    assert chunks == [32768, 32]
 
 
 def test_sgd_comes_near_the_optimum(iris: tuple[DataFrame, np.ndarray]) -> None:

@@ -49,11 +49,11 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         if fitted.skipped:
             dataset = without_invalid(dataset, model, _weight_column(self))
         # A history of l-bfgs begins with the value at the start; MLlib counts what follows.
-        steps = fitted.iterations if self._is_minibatch else len(fitted.objective_history) - 1
+        steps = len(fitted.objective_history) - (not self._is_minibatch)
         packing = max(0.0, seconds - fitted.seconds)
         columns = _columns(model)
         model._trained = Training(
-            dataset, fitted, steps, packing, cluster.cores, columns, operations
+            dataset, fitted, max(0, steps), packing, cluster.cores, columns, operations
         )
         return model
 

@@ -27,7 +27,10 @@ from sparknn.schema import column_type, numeric_column, quoted
 from sparknn.training import Fitted, Round
 
 __all__ = [
+    "BinaryLogisticRegressionTrainingSummary",
     "Kind",
+    "LogisticRegressionTrainingSummary",
+    "MultilayerPerceptronClassificationTrainingSummary",
     "Timing",
     "Training",
     "evaluation",
