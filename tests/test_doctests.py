@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 import sparknn.classification as ours
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?:\.\.\.)?")
-OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+OPTIONS = doctest.ELLIPSIS
 
 
 class Near(doctest.OutputChecker):
