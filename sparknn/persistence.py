@@ -1,5 +1,7 @@
 """Saving and loading estimators and models: JSON and Parquet, never pickles.
 
+What MLlib saved is read, too, by MLlib's own reader, and taken over from there.
+
 A saved instance is a directory with `metadata` (JSON, as pyspark.ml's own), `data` (Parquet, only
 where there are arrays) and, written last, the marker that makes it complete. Object stores have
 no rename, so a directory without its marker is one whose writing was cut short.
@@ -7,6 +9,8 @@ no rename, so a directory without its marker is one whose writing was cut short.
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,7 +42,8 @@ class IncompleteError(SparknnError, OSError):
 class Persistent(MLReadable, MLWritable):
     """Gives a pyspark.ml stage `write`, `save`, `read` and `load`.
 
-    A subclass that holds arrays overrides `_arrays`, `_facts` and `_restored`.
+    A subclass that holds arrays overrides `_arrays`, `_facts` and `_restored`; one that has a
+    counterpart of the same name in MLlib has `fromMLlib`.
     """
 
     def write(self) -> Writer:
@@ -47,7 +52,10 @@ class Persistent(MLReadable, MLWritable):
 
     @classmethod
     def read(cls) -> Reader:
-        """Return a reader; `load(path)` raises IncompleteError for what was not saved whole."""
+        """Return a reader of what was saved by this class, or by MLlib's of the same name.
+
+        Its `load(path)` raises IncompleteError for what was not saved whole, or is another thing.
+        """
         return Reader(cls)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -92,7 +100,7 @@ class Writer(MLWriter):
 
 
 class Reader(MLReader):
-    """Reads what `Writer` wrote."""
+    """Reads what `Writer` wrote, or MLlib's writer of the class of the same name."""
 
     def __init__(self, kind: type[Persistent]):
         super().__init__()
@@ -100,6 +108,9 @@ class Reader(MLReader):
 
     def load(self, path: str):
         session = self.sparkSession
+        theirs = _counterpart(session, self.kind, path)
+        if theirs is not None:
+            return self.kind.fromMLlib(theirs.read().session(session).load(path))
         require_complete(session, path)
         name = f"{self.kind.__module__}.{self.kind.__name__}"
         metadata = DefaultParamsReader.loadMetadata(path, session, name)
@@ -132,6 +143,21 @@ def _arrays(rows: pa.Table, shapes: dict[str, list[int]]) -> dict[str, np.ndarra
         for name, values in zip(batch["name"].to_pylist(), batch["values"], strict=True):
             parts[name].append(values.values.to_numpy())
     return {name: np.concatenate(parts[name]).reshape(shape) for name, shape in shapes.items()}
+
+
+def _counterpart(session: SparkSession, kind: type[Persistent], path: str) -> Any:
+    """Return MLlib's class of the same name, if that is what is saved at `path`."""
+    if not hasattr(kind, "fromMLlib"):
+        return None
+    system, metadata = path_on(session, f"{path}/metadata")
+    if not system.exists(metadata) or system.exists(path_on(session, f"{path}/{MARKER}")[1]):
+        return None
+    lines = session.read.text(f"{path}/metadata").head(1)
+    saved = json.loads(lines[0].value)["class"] if lines else None
+    module = kind.__module__.split(".")[1]
+    if saved != f"org.apache.spark.ml.{module}.{kind.__name__}":
+        return None
+    return getattr(import_module(f"pyspark.ml.{module}"), kind.__name__)
 
 
 def path_on(session: SparkSession, path: str):

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import numpy as np
 from pyspark.ml.classification import ProbabilisticClassificationModel, ProbabilisticClassifier
 from pyspark.ml.linalg import Vector, Vectors
 from pyspark.ml.param import Params
+from pyspark.ml.util import HasTrainingSummary
 from pyspark.sql import DataFrame
 
 from sparknn.blocks import Blocks, pack
+from sparknn.classification.interchange import from_mllib
+from sparknn.classification.summary import (
+    Kind,
+    Training,
+    evaluation,
+    training_summary,
+    warn_of_few_rows,
+    without_invalid,
+)
+from sparknn.classification.thresholds import check_thresholds
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction, with_predictions
 from sparknn.losses import loss as loss_named
@@ -19,7 +33,7 @@ from sparknn.rows import Layout
 from sparknn.schema import feature_columns, feature_names, feature_width, numeric_column
 from sparknn.training import Fitted
 
-__all__ = ["ClassificationModel", "Classifier", "binary_prediction", "output_units"]
+__all__ = ["ClassificationModel", "Classifier", "output_units"]
 
 
 class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
@@ -28,12 +42,30 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
     def _fit(self, dataset: DataFrame):
         cluster = Cluster(dataset.sparkSession)
         self._check()
-        model = cluster.run(lambda: self._train(cluster, dataset))
-        return self._copyValues(model._resetUid(self.uid))
+        model, seconds = cluster.run(lambda: _timed(self._train, cluster, dataset))
+        self._copyValues(model._resetUid(self.uid))
+        fitted, (parameters, operations) = model.training, model._size()
+        warn_of_few_rows(self, fitted.rows, parameters)
+        if fitted.skipped:
+            dataset = without_invalid(dataset, model, _weight_column(self))
+        # A history of l-bfgs begins with the value at the start; MLlib counts what follows.
+        steps = len(fitted.objective_history) - (not self._is_minibatch)
+        packing = max(0.0, seconds - fitted.seconds)
+        columns = _columns(model)
+        model._trained = Training(
+            dataset, fitted, max(0, steps), packing, cluster.cores, columns, operations
+        )
+        return model
 
     def _check(self) -> None:
         """Raise InvalidParamError for params that are out of range."""
-        raise NotImplementedError
+        self._check_training()
+        check_thresholds(self)
+
+    @classmethod
+    def fromMLlib(cls, estimator):
+        """Return an estimator with the params, and the uid, of MLlib's one."""
+        return from_mllib(estimator, cls())
 
     def _train(self, cluster: Cluster, dataset: DataFrame):
         raise NotImplementedError
@@ -66,17 +98,57 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         return pack(cluster, dataset, source, self._partitions, columns)
 
 
-class ClassificationModel(ProbabilisticClassificationModel, Persistent):
+class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, Persistent):
     """What the classifiers' models have in common: predictions of one row and of a DataFrame.
 
     training: how the fit went (a `sparknn.training.Fitted`), or None for a model that was loaded.
     """
 
     training: Fitted | None = None
+    _trained: Training | None = None
+    _summarised: tuple[Any, Any] = (None, None)
 
-    def _predictor(self):
-        """Return the function from features, (rows, features), to a Prediction."""
+    def _predictor(self, column: str):
+        """Return the function from features, (rows, features), to a Prediction.
+
+        column: "raw", "probability" or "label", the first one that is wanted.
+        """
         raise NotImplementedError
+
+    def _size(self) -> tuple[int, int]:
+        """Return the number of parameters, and a training's operations per row and pass."""
+        raise NotImplementedError
+
+    def _summary_kind(self) -> Kind:
+        """Return which of MLlib's summaries is this model's."""
+        raise NotImplementedError
+
+    @property
+    def hasSummary(self) -> bool:
+        """Whether there is a summary: for a model that `fit` returned, and its copies."""
+        return self._trained is not None
+
+    @property
+    def summary(self):
+        """How the training went, and how well its rows are predicted; nothing is computed yet.
+
+        Predictions go by the thresholds as they are now, and by the columns' names at the time of
+        the fit. Raises RuntimeError for a model that was loaded.
+        """
+        if self._trained is None:
+            raise RuntimeError(f"No training summary available for this {type(self).__name__}")
+        thresholds = [
+            self.getOrDefault(name)
+            for name in ("threshold", "thresholds")
+            if self.hasParam(name) and self.isDefined(name)
+        ]
+        if self._summarised[0] != thresholds:
+            self._summarised = (thresholds, training_summary(self, self._trained))
+        return self._summarised[1]
+
+    def evaluate(self, dataset: DataFrame):
+        """Return the summary of the predictions for `dataset`, which holds labels, too."""
+        return evaluation(self, dataset)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         names = Prediction(
@@ -86,7 +158,7 @@ class ClassificationModel(ProbabilisticClassificationModel, Persistent):
             dataset,
             self.getFeaturesCol(),
             self.numFeatures,
-            self._predictor(),
+            self._predictor(next((part for part, name in names._asdict().items() if name), "raw")),
             names,
             self.numClasses,
         )
@@ -95,7 +167,7 @@ class ClassificationModel(ProbabilisticClassificationModel, Persistent):
         row = np.asarray(value.toArray() if hasattr(value, "toArray") else value, np.float64)
         if row.shape != (self.numFeatures,):
             raise ValueError(f"features are {row.shape}; the model takes ({self.numFeatures},)")
-        return self._predictor()(row[np.newaxis])
+        return self._predictor("label")(row[np.newaxis])
 
     def predict(self, value: Vector) -> float:
         """Predict the label of one row's features, (features,)."""
@@ -110,6 +182,20 @@ class ClassificationModel(ProbabilisticClassificationModel, Persistent):
         return Vectors.dense(self._predict_one(value).probability[0])
 
 
+def _timed(work, *arguments) -> tuple[Any, float]:
+    began = time.perf_counter()
+    return work(*arguments), time.perf_counter() - began
+
+
+def _columns(model: Params) -> dict[str, Any]:
+    """Return the params that name columns, as they are."""
+    return {
+        param.name: model.getOrDefault(param)
+        for param in model.params
+        if param.name.endswith("Col") and model.isDefined(param)
+    }
+
+
 def _weight_column(instance: Params) -> str | None:
     if not instance.hasParam("weightCol") or not instance.isSet("weightCol"):
         return None
@@ -121,12 +207,3 @@ def output_units(units: str, scores: np.ndarray) -> np.ndarray:
     outputs = scores.copy()
     loss_named(units).outputs(outputs)
     return outputs
-
-
-def binary_prediction(margin: np.ndarray, probability: np.ndarray) -> Prediction:
-    """Return two classes' prediction of the margin and probability, (rows, 1), of class 1."""
-    return Prediction(
-        np.hstack([-margin, margin]),
-        np.hstack([1 - probability, probability]),
-        (probability[:, 0] > 0.5).astype(float),
-    )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from pyspark import keyword_only
-from pyspark.ml.classification import _LogisticRegressionParams
-from pyspark.ml.linalg import DenseMatrix, DenseVector, Vectors
+from pyspark.ml.linalg import Matrix, Vector
 from pyspark.sql import DataFrame
 
 from sparknn.blocks import Blocks
-from sparknn.classification.base import (
-    ClassificationModel,
-    Classifier,
-    binary_prediction,
-    output_units,
+from sparknn.classification.base import ClassificationModel, Classifier, output_units
+from sparknn.classification.compressed import compressed_matrix, compressed_vector, row_of
+from sparknn.classification.interchange import from_mllib, model_to_mllib
+from sparknn.classification.summary import Kind
+from sparknn.classification.thresholds import (
+    LogisticParams,
+    check_thresholds,
+    labels_by,
+    labels_of_margins,
+    odds,
 )
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction
@@ -34,7 +39,7 @@ logger = logging.getLogger("sparknn")
 
 
 @with_setters
-class LogisticRegression(Classifier, _LogisticRegressionParams):
+class LogisticRegression(Classifier, LogisticParams):
     """Logistic regression, binary and multinomial, with MLlib's objective and so its optimum.
 
     It minimises the weighted mean of the rows' cross-entropy plus an L2 penalty, regParam / 2
@@ -56,6 +61,14 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
     fitIntercept, standardization : bool, default True
     family : str, default "auto"
         "binomial", "multinomial", or by the number of classes.
+    threshold : float, default 0.5
+        Binomial models predict class 1 where its probability is above.
+    thresholds : list of float, optional
+        One for each class: the largest of probability over threshold wins. At most one is 0.
+    maxBlockSizeInMB : float, default 0.0
+        Most megabytes of rows that "l-bfgs" works on at a time; 0.0: what suits a core's cache.
+    aggregationDepth : int, default 2
+        Without effect: partial sums need no tree here.
     solver : str, default "l-bfgs"
         Or "sgd": minibatches on virtually centred and scaled columns, several partitions at once.
         Ten epochs with stepSize 0.03, momentum 0.9, blockSize 32 and stepSizeSchedule
@@ -86,6 +99,7 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
     """
 
     SOLVERS = ("l-bfgs", "sgd")
+    setThresholds = LogisticParams.setThresholds
 
     @keyword_only
     def __init__(
@@ -126,15 +140,20 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
         super().__init__()
         self._setDefault(solver="l-bfgs")
         self._set(**self._input_kwargs)
+        self._checkThresholdConsistency()
 
     @keyword_only
     def setParams(self, **kwargs: Any) -> LogisticRegression:
         """Set any of the params that the constructor takes."""
-        return self._set(**self._input_kwargs)
+        self._set(**self._input_kwargs)
+        self._checkThresholdConsistency()
+        return self
 
     def _check(self) -> None:
+        super()._check()
         refuse_unimplemented(self, UNIMPLEMENTED)
-        self._check_training()
+        require(self, "aggregationDepth", lambda v: v >= 2, "at least 2")
+        require(self, "maxBlockSizeInMB", lambda v: v >= 0, "at least 0")
         require(self, "regParam", lambda v: v >= 0, "at least 0")
         families = ("auto", "binomial", "multinomial")
         require(self, "family", lambda v: v.lower() in families, f"one of {', '.join(families)}")
@@ -142,6 +161,7 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
     def _train(self, cluster: Cluster, dataset: DataFrame) -> LogisticRegressionModel:
         with self._pack(cluster, dataset, 0, None, precise=True) as blocks:
             histogram = self._histogram(blocks, dataset)
+            check_thresholds(self, len(histogram))
             multinomial = self._is_multinomial(len(histogram))
             units = len(histogram) if multinomial else 1
             if np.count_nonzero(histogram) == 1:
@@ -189,6 +209,9 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
         scale = np.where(deviation > 0, deviation + floor, 0.0)
         centre = mean if intercept else np.zeros_like(mean)
         objective = LinearObjective(centre, scale, units, intercept)
+        if self.getMaxBlockSizeInMB() > 0:
+            most = int(self.getMaxBlockSizeInMB() * 2**20 / (8 * max(len(scale), 1)))
+            objective.chunk = max(1, min(objective.chunk, most))
         penalty = objective.penalty(self.getRegParam(), deviation, self.getStandardization())
         start = np.zeros(objective.size)
         if intercept:
@@ -215,14 +238,10 @@ class LogisticRegression(Classifier, _LogisticRegressionParams):
 
 UNIMPLEMENTED = (
     "elasticNetParam",
-    "threshold",
-    "thresholds",
     "lowerBoundsOnCoefficients",
     "upperBoundsOnCoefficients",
     "lowerBoundsOnIntercepts",
     "upperBoundsOnIntercepts",
-    "aggregationDepth",
-    "maxBlockSizeInMB",
 )
 """MLlib's params whose meaning is not built yet."""
 
@@ -258,7 +277,24 @@ def _constant_model(
     return model
 
 
-class LogisticRegressionModel(ClassificationModel, _LogisticRegressionParams):
+def _binary_predictor(coefficients: np.ndarray, intercept: float, positive: Callable):
+    """Return the predictor of two classes; `positive` tells which margins are class 1."""
+
+    def predict(features: np.ndarray) -> Prediction:
+        # Not by BLAS, in which a row's place decides how its sum is rounded: rows that are alike
+        # must tie, or curves over thresholds have points that are none.
+        margins = np.einsum("ij,j->i", features, coefficients) + intercept
+        zero = odds(margins)
+        return Prediction(
+            np.column_stack([-margins, margins]),
+            np.column_stack([zero, 1 - zero]),
+            positive(margins).astype(float),
+        )
+
+    return predict
+
+
+class LogisticRegressionModel(ClassificationModel, LogisticParams):
     """A fitted logistic regression.
 
     Parameters
@@ -268,6 +304,8 @@ class LogisticRegressionModel(ClassificationModel, _LogisticRegressionParams):
     numClasses : int
     multinomial : bool
     """
+
+    setThresholds = LogisticParams.setThresholds
 
     def __init__(
         self,
@@ -282,32 +320,33 @@ class LogisticRegressionModel(ClassificationModel, _LogisticRegressionParams):
         self._classes, self._multinomial = numClasses, multinomial
 
     @property
-    def coefficientMatrix(self) -> DenseMatrix:
-        """The coefficients, (1 or classes, features)."""
-        return DenseMatrix(*self._coefficients.shape, self._coefficients.ravel(), True)
+    def coefficientMatrix(self) -> Matrix:
+        """The coefficients, (1 or classes, features); sparse where that takes less space."""
+        return compressed_matrix(self._coefficients)
 
     @property
-    def interceptVector(self) -> DenseVector:
-        """The intercepts, (1 or classes,)."""
-        return Vectors.dense(self._intercepts)
+    def interceptVector(self) -> Vector:
+        """The intercepts, (1 or classes,); sparse where that takes less space."""
+        return compressed_vector(self._intercepts)
 
     @property
-    def coefficients(self) -> DenseVector:
+    def coefficients(self) -> Vector:
         """The coefficients of a binomial model, (features,)."""
-        self._require_binomial("coefficientMatrix")
-        return Vectors.dense(self._coefficients[0])
+        if self._multinomial:
+            raise ValueError(
+                "Multinomial models contain a matrix of coefficients, use coefficientMatrix "
+                "instead."
+            )
+        return row_of(self.coefficientMatrix)
 
     @property
     def intercept(self) -> float:
         """The intercept of a binomial model."""
-        self._require_binomial("interceptVector")
-        return float(self._intercepts[0])
-
-    def _require_binomial(self, instead: str) -> None:
         if self._multinomial:
             raise ValueError(
-                f"a multinomial model has no single set of coefficients: use {instead}"
+                "Multinomial models contain a vector of intercepts, use interceptVector instead."
             )
+        return float(self._intercepts[0])
 
     @property
     def numClasses(self) -> int:
@@ -319,24 +358,51 @@ class LogisticRegressionModel(ClassificationModel, _LogisticRegressionParams):
         """The number of features."""
         return self._coefficients.shape[1]
 
-    def _transform(self, dataset: DataFrame) -> DataFrame:
-        refuse_unimplemented(self, UNIMPLEMENTED)
-        return super()._transform(dataset)
+    def _size(self) -> tuple[int, int]:
+        weights = self._coefficients.size
+        return weights + len(self._intercepts) * self.getFitIntercept(), 4 * weights
 
-    def _predictor(self):
+    def _summary_kind(self) -> Kind:
+        name = "LogisticRegression" if self.numClasses > 2 else "BinaryLogisticRegression"
+        weight = self.getWeightCol() if self.isDefined(self.weightCol) else "weightCol"
+        columns = [self.getProbabilityCol(), self.getPredictionCol(), self.getLabelCol()]
+        return Kind(name, [*columns, self.getFeaturesCol(), weight])
+
+    def _predictor(self, column: str):
+        check_thresholds(self, self.numClasses)
         coefficients, intercepts = self._coefficients, self._intercepts
-        multinomial = self._multinomial
+        if not self._multinomial:
+            return _binary_predictor(
+                coefficients[0], intercepts[0], labels_of_margins(self.getThreshold(), column)
+            )
+        thresholds = self.getThresholds() if self.isDefined(self.thresholds) else None
 
         def predict(features: np.ndarray) -> Prediction:
             margins = features @ coefficients.T + intercepts
-            if multinomial:
-                # The infinite intercept of a single class would make softmax divide infinities.
-                finite = np.nan_to_num(margins, nan=np.nan, posinf=1e300)
-                probability = output_units("softmax", finite)
-                return Prediction(margins, probability, margins.argmax(axis=1).astype(float))
-            return binary_prediction(margins, output_units("sigmoid", margins))
+            # The infinite intercept of a single class would make softmax divide infinities.
+            finite = np.nan_to_num(margins, nan=np.nan, posinf=1e300)
+            probability = output_units("softmax", finite)
+            if thresholds is None:
+                labels = margins.argmax(axis=1)
+            else:
+                labels = labels_by(probability, thresholds)
+            return Prediction(margins, probability, labels.astype(float))
 
         return predict
+
+    @classmethod
+    def fromMLlib(cls, model) -> LogisticRegressionModel:
+        """Return the same model as MLlib's one; the summary of its training stays there."""
+        matrix = model.coefficientMatrix
+        multinomial = matrix.numRows > 1 or model.getFamily().lower() == "multinomial"
+        intercepts = model.interceptVector.toArray()
+        return from_mllib(model, cls(matrix.toArray(), intercepts, model.numClasses, multinomial))
+
+    def toMLlib(self):
+        """Return the same model as a `pyspark.ml.classification.LogisticRegressionModel`."""
+        return model_to_mllib(
+            self, self.coefficientMatrix, self.interceptVector, self._classes, self._multinomial
+        )
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"coefficients": self._coefficients, "intercepts": self._intercepts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from sparknn.blocks import Blocks
 from sparknn.classification.base import (
     ClassificationModel,
     Classifier,
-    binary_prediction,
     output_units,
 )
+from sparknn.classification.interchange import from_mllib, model_to_mllib
+from sparknn.classification.summary import Kind
+from sparknn.classification.thresholds import check_thresholds, labels_by
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction
 from sparknn.errors import InvalidParamError
@@ -103,6 +106,8 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
     stepsPerRound : int, default 0
         1: gradients of all partitions are added up at every step. 0: each partition takes steps
         on its own rows, and the weights are averaged after each pass; more: after so many steps.
+    thresholds : list of float, optional
+        One for each class: the largest of probability over threshold wins. At most one is 0.
     initialWeights : Vector, optional
         In MLlib's layout; by default drawn with `seed`, for sigmoid the very ones that MLlib draws
         (uniform in ±2.4 / sqrt(inputs)), Glorot's for tanh and linear, He's for relu.
@@ -153,6 +158,7 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         initialWeights: Vector | None = None,
         probabilityCol: str = "probability",
         rawPredictionCol: str = "rawPrediction",
+        thresholds: list[float] | None = None,
         activation: str | list[str] = "sigmoid",
         loss: str = "crossEntropy",
         dropout: float | list[float] = 0.0,
@@ -178,7 +184,7 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         return self.getOrDefault(self.dropout)
 
     def _check(self) -> None:
-        self._check_training()
+        super()._check()
         if not self.isSet(self.layers):
             raise InvalidParamError(
                 "MultilayerPerceptronClassifier: set layers to the sizes of all layers, such as "
@@ -191,6 +197,7 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         except ValueError as error:
             # The numbers' floor knows no params: what it refuses is what was set here.
             raise InvalidParamError(f"{type(self).__name__}: {error}") from None
+        check_thresholds(self, max(2, network.layers[-1]))
         if self.isDefined(self.initialWeights) and len(self.getInitialWeights()) != network.size:
             raise InvalidParamError(
                 f"initialWeights holds {len(self.getInitialWeights())} values, and layers "
@@ -262,18 +269,55 @@ class MultilayerPerceptronClassificationModel(ClassificationModel, _PerceptronPa
         """The number of features."""
         return self.getLayers()[0]
 
-    def _predictor(self):
+    def _size(self) -> tuple[int, int]:
+        weights = [inputs * units for inputs, units in pairwise(self.getLayers())]
+        return len(self._weights), 6 * sum(weights) - 2 * weights[0]
+
+    def _summary_kind(self) -> Kind:
+        columns = [self.getPredictionCol(), self.getLabelCol(), ""]
+        return Kind("MultilayerPerceptronClassification", columns)
+
+    def _predictor(self, column: str):
+        check_thresholds(self, self.numClasses)
+        thresholds = self.getThresholds() if self.isDefined(self.thresholds) else None
         network, theta = self._network(), self._weights.astype(np.float32)
 
         def predict(features: np.ndarray) -> Prediction:
             scores = network.scores(theta, features).astype(np.float64)
             probability = output_units(network.loss.name, scores)
             if scores.shape[1] == 1:
-                return binary_prediction(scores, probability)
+                scores = np.hstack([-scores, scores])
+                probability = np.hstack([1 - probability, probability])
             probability /= probability.sum(axis=1, keepdims=True)
-            return Prediction(scores, probability, scores.argmax(axis=1).astype(float))
+            if thresholds is None:
+                labels = scores.argmax(axis=1)
+            else:
+                labels = labels_by(probability, thresholds)
+            return Prediction(scores, probability, labels.astype(float))
 
         return predict
+
+    @classmethod
+    def fromMLlib(cls, model) -> MultilayerPerceptronClassificationModel:
+        """Return the same model as MLlib's one; the summary of its training stays there."""
+        return from_mllib(model, cls(model.weights.toArray()))
+
+    def toMLlib(self):
+        """Return the same model as a pyspark.ml one.
+
+        Raises ValueError for what MLlib's perceptron is not: only sigmoid units in hidden layers,
+        and a softmax over two outputs or more.
+        """
+        network = self._network()
+        others = {each.name for each in network.activations} - {"sigmoid"}
+        if others or network.loss.name != "softmax":
+            found = f"hidden units are {', '.join(sorted(others))}" if others else ""
+            found = found or f"outputs are {network.loss.name}"
+            raise ValueError(
+                f"MLlib's perceptron has sigmoid units in hidden layers and softmax outputs; here "
+                f"{found}"
+            )
+        return model_to_mllib(self, self.weights)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"weights": self._weights}
