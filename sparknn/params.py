@@ -9,25 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pyspark.ml.linalg import Vector
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import (
     HasBlockSize,
+    HasCheckpointInterval,
     HasHandleInvalid,
     HasMaxIter,
     HasSeed,
     HasSolver,
     HasStepSize,
     HasTol,
+    HasValidationIndicatorCol,
 )
 
 from sparknn.errors import InvalidParamError
 from sparknn.optimizers import SCHEDULES, SGD, Adam, Optimizer
+from sparknn.persistence import as_json
 from sparknn.training import Minibatch
 
 __all__ = [
+    "HasCheckpoints",
+    "HasInitialWeights",
     "HasPartitions",
+    "HasStopping",
     "HasTraining",
-    "refuse_unimplemented",
     "require",
     "to_names",
     "to_rates",
@@ -46,20 +52,6 @@ def require(instance: Params, name: str, valid: Callable[[Any], bool], what: str
     value = instance.getOrDefault(param)
     if not valid(value):
         raise InvalidParamError(f"{type(instance).__name__}: {name} must be {what}, got {value!r}")
-
-
-def refuse_unimplemented(instance: Params, names: Sequence[str]) -> None:
-    """Raise InvalidParamError where one of these params has a value other than its default."""
-    for name in names:
-        param = instance.getParam(name)
-        if not instance.isSet(param):
-            continue
-        value = instance.getOrDefault(param)
-        if not instance.hasDefault(param) or value != instance._defaultParamMap[param]:
-            raise InvalidParamError(
-                f"{type(instance).__name__}: {name}={value!r} is not implemented yet; leave {name} "
-                "at its default"
-            )
 
 
 def with_setters(kind: type) -> type:
@@ -90,6 +82,21 @@ def to_rates(value: Any) -> float | list[float]:
     if isinstance(value, (list, tuple)):
         return TypeConverters.toListFloat(value)
     return TypeConverters.toFloat(value)
+
+
+class HasInitialWeights(Params):
+    """Where a fit begins: `initialWeights`, as MLlib's perceptron has it."""
+
+    initialWeights: Param[Vector] = Param(
+        Params._dummy(),
+        "initialWeights",
+        "the weights to begin with, for a warm start; by default the solver's own",
+        typeConverter=TypeConverters.toVector,
+    )
+
+    def getInitialWeights(self) -> Vector:
+        """Gets the value of initialWeights."""
+        return self.getOrDefault(self.initialWeights)
 
 
 class HasPartitions(HasHandleInvalid):
@@ -130,7 +137,90 @@ class HasPartitions(HasHandleInvalid):
         require(self, "handleInvalid", lambda v: v in ("error", "skip"), "'error' or 'skip'")
 
 
-class HasTraining(HasPartitions, HasSeed, HasMaxIter, HasTol, HasStepSize, HasSolver, HasBlockSize):
+class HasStopping(HasMaxIter, HasTol, HasValidationIndicatorCol):
+    """When an estimator stops before `maxIter`."""
+
+    gradientTol: Param[float] = Param(
+        Params._dummy(),
+        "gradientTol",
+        "a full-batch solver stops when the gradient of the objective is no longer than this; 0: "
+        "never for this reason",
+        typeConverter=TypeConverters.toFloat,
+    )
+    patience: Param[int] = Param(
+        Params._dummy(),
+        "patience",
+        "with validationIndicatorCol: iterations or epochs without a new lowest loss of the "
+        "held-out rows after which training stops, and the best weights are restored; at least 1",
+        typeConverter=TypeConverters.toInt,
+    )
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._setDefault(gradientTol=0.0, patience=5)
+
+    def getGradientTol(self) -> float:
+        """Gets the value of gradientTol or its default value."""
+        return self.getOrDefault(self.gradientTol)
+
+    def getPatience(self) -> int:
+        """Gets the value of patience or its default value."""
+        return self.getOrDefault(self.patience)
+
+    def _check_stopping(self) -> None:
+        require(self, "maxIter", lambda v: v >= 0, "at least 0")
+        require(self, "tol", lambda v: v >= 0, "at least 0")
+        require(self, "gradientTol", lambda v: v >= 0, "at least 0")
+        require(self, "patience", lambda v: v >= 1, "at least 1")
+
+
+class HasCheckpoints(HasCheckpointInterval):
+    """Where an estimator saves its state on the way, to go on after an interruption."""
+
+    checkpointDir: Param[str] = Param(
+        Params._dummy(),
+        "checkpointDir",
+        "directory, on any Hadoop file system, for the state of this fit every checkpointInterval "
+        "iterations or epochs: a fit that was killed goes on from there when it is started again",
+        typeConverter=TypeConverters.toString,
+    )
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._setDefault(checkpointInterval=10)
+
+    def getCheckpointDir(self) -> str:
+        """Gets the value of checkpointDir."""
+        return self.getOrDefault(self.checkpointDir)
+
+    def _check_checkpoints(self) -> None:
+        require(self, "checkpointInterval", lambda v: v >= 1 or v == -1, "at least 1, or -1")
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the params that decide what is fitted, as JSON values."""
+        names = [
+            param.name
+            for param in self.params
+            if self.isDefined(param) and param.name not in _WITHOUT_EFFECT
+        ]
+        return {name: as_json(self.getOrDefault(name)) for name in names}
+
+
+_WITHOUT_EFFECT = (
+    "checkpointDir",
+    "checkpointInterval",
+    "predictionCol",
+    "probabilityCol",
+    "rawPredictionCol",
+    "threshold",
+    "thresholds",
+)
+"""Params that do not change what is fitted."""
+
+
+class HasTraining(
+    HasPartitions, HasSeed, HasStopping, HasCheckpoints, HasStepSize, HasSolver, HasBlockSize
+):
     """How an estimator trains: solver, steps, rounds."""
 
     momentum: Param[float] = Param(
@@ -150,8 +240,9 @@ class HasTraining(HasPartitions, HasSeed, HasMaxIter, HasTol, HasStepSize, HasSo
     stepSizeSchedule: Param[str] = Param(
         Params._dummy(),
         "stepSizeSchedule",
-        "how stepSize goes over the epochs of a minibatch solver: constant, or down to zero by "
-        "linear or cosine",
+        "how stepSize goes over the epochs of a minibatch solver: constant; down to zero by linear "
+        "or cosine; step: a tenth after a half, a hundredth after three quarters; inverseTime: "
+        "divided by 1 to 10",
         typeConverter=TypeConverters.toString,
     )
 
@@ -182,16 +273,18 @@ class HasTraining(HasPartitions, HasSeed, HasMaxIter, HasTol, HasStepSize, HasSo
 
     def _check_training(self) -> None:
         self._check_partitions()
+        self._check_stopping()
+        self._check_checkpoints()
         known = ", ".join(self.SOLVERS)
         require(self, "solver", lambda v: v in self.SOLVERS, f"one of {known}")
         schedules = ", ".join(SCHEDULES)
         require(self, "stepSizeSchedule", lambda v: v in SCHEDULES, f"one of {schedules}")
-        require(self, "maxIter", lambda v: v >= 0, "at least 0")
-        require(self, "tol", lambda v: v >= 0, "at least 0")
         require(self, "stepSize", lambda v: v > 0, "greater than 0")
         require(self, "blockSize", lambda v: v >= 1, "at least 1")
         require(self, "momentum", lambda v: 0 <= v < 1, "in [0, 1)")
         require(self, "stepsPerRound", lambda v: v >= 0, "at least 0")
+        if self._is_minibatch:
+            require(self, "gradientTol", lambda v: v == 0, f"0 for solver={self.getSolver()!r}")
 
     @property
     def _is_minibatch(self) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.linalg import Vector
+from pyspark.ml.linalg import Matrices, Matrix, Vector
+from pyspark.ml.param import TypeConverters
 from pyspark.ml.util import (
     DefaultParamsReader,
     DefaultParamsWriter,
@@ -28,7 +29,7 @@ from pyspark.sql import SparkSession
 
 from sparknn.errors import SparknnError
 
-__all__ = ["MARKER", "IncompleteError", "Persistent", "Reader", "Writer", "path_on"]
+__all__ = ["MARKER", "IncompleteError", "Persistent", "Reader", "Writer", "as_json", "path_on"]
 
 MARKER = "_COMPLETE"
 PART = 2**17
@@ -72,6 +73,11 @@ class Persistent(MLReadable, MLWritable):
         return cls()
 
 
+def as_json(value: Any) -> Any:
+    """Return a param's value as JSON has it: vectors and matrices as lists, row by row."""
+    return value.toArray().tolist() if isinstance(value, (Vector, Matrix)) else value
+
+
 class Writer(MLWriter):
     """Writes an instance's arrays, then its metadata, then the marker."""
 
@@ -92,7 +98,9 @@ class Writer(MLWriter):
             self.sparkSession,
             extraMetadata={"shapes": shapes, "facts": self.instance._facts()},
             paramMap={
-                param.name: value.toArray().tolist() if isinstance(value, Vector) else value
+                param.name: value.toArray().tolist()
+                if isinstance(value, (Vector, Matrix))
+                else value
                 for param, value in self.instance._paramMap.items()
             },
         )
@@ -120,6 +128,10 @@ class Reader(MLReader):
             arrays = _arrays(rows, metadata["shapes"])
         instance = self.kind._restored(arrays, metadata["facts"])
         instance._resetUid(metadata["uid"])
+        for name, value in metadata["paramMap"].items():
+            if instance.getParam(name).typeConverter is TypeConverters.toMatrix:
+                columns = np.transpose(value)
+                metadata["paramMap"][name] = Matrices.dense(*columns.T.shape, columns.ravel())
         DefaultParamsReader.getAndSetParams(instance, metadata)
         return instance
 

@@ -62,7 +62,6 @@ def test_logistic_regressions(spark: SparkSession, tmp_path: Path) -> None:
     assert result.attempted > 30
 
 
-@pytest.mark.xfail(reason="elasticNetParam is not built yet", strict=True)
 def test_logistic_regressions_with_an_elastic_net(spark: SparkSession, tmp_path: Path) -> None:
     result = run(examples("LogisticRegression", spark, tmp_path))
     assert result.failed == 0

@@ -22,7 +22,7 @@ FLOORS = [
     },
     {"rows", "blockfiles", "dealing", "errors"},
     {"cluster", "schema", "packing", "blocks", "rounds", "training", "shell"},
-    {"params", "columns", "persistence", "classification"},
+    {"params", "columns", "persistence", "fitting", "network_fit", "classification"},
     {"cli"},
 ]
 SPARKLESS = FLOORS[0] | FLOORS[1]

@@ -117,14 +117,6 @@ def test_params_are_mllibs_with_mllibs_defaults() -> None:
         assert hasattr(ours, setter) == hasattr(theirs, setter), setter
 
 
-@pytest.mark.parametrize("param", [{"elasticNetParam": 0.5}], ids=str)
-def test_a_param_not_built_yet_refuses_other_values(
-    param: dict, iris: tuple[DataFrame, np.ndarray]
-) -> None:
-    with pytest.raises(ValueError, match=next(iter(param))):
-        LogisticRegression(**param).fit(iris[0])
-
-
 @pytest.mark.parametrize(
     "param",
     [

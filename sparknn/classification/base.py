@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from pyspark.ml.param import Params
 from pyspark.ml.util import HasTrainingSummary
 from pyspark.sql import DataFrame
 
-from sparknn.blocks import Blocks, pack
 from sparknn.classification.interchange import from_mllib
 from sparknn.classification.summary import (
     Kind,
@@ -25,41 +23,23 @@ from sparknn.classification.summary import (
 from sparknn.classification.thresholds import check_thresholds
 from sparknn.cluster import Cluster
 from sparknn.columns import Prediction, with_predictions
+from sparknn.fitting import Trainable, weight_column
 from sparknn.losses import loss as loss_named
-from sparknn.packing import Source
-from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
-from sparknn.rows import Layout
-from sparknn.schema import feature_columns, feature_names, feature_width, numeric_column
 from sparknn.training import Fitted
 
 __all__ = ["ClassificationModel", "Classifier", "output_units"]
 
 
-class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
-    """What the classifiers' `fit` has in common: pack the rows, then train on the blocks."""
+class Classifier(ProbabilisticClassifier, Trainable):
+    """What the classifiers have in common."""
 
-    def _fit(self, dataset: DataFrame):
-        cluster = Cluster(dataset.sparkSession)
-        self._check()
-        model, seconds = cluster.run(lambda: _timed(self._train, cluster, dataset))
-        self._copyValues(model._resetUid(self.uid))
-        fitted, (parameters, operations) = model.training, model._size()
-        warn_of_few_rows(self, fitted.rows, parameters)
-        if fitted.skipped:
-            dataset = without_invalid(dataset, model, _weight_column(self))
-        # A history of l-bfgs begins with the value at the start; MLlib counts what follows.
-        steps = len(fitted.objective_history) - (not self._is_minibatch)
-        packing = max(0.0, seconds - fitted.seconds)
-        columns = _columns(model)
-        model._trained = Training(
-            dataset, fitted, max(0, steps), packing, cluster.cores, columns, operations
-        )
-        return model
+    # pyspark's own stand before these in the order of bases, which their params dictate.
+    _fit = Trainable._fit
+    fitMultiple = Trainable.fitMultiple
 
     def _check(self) -> None:
-        """Raise InvalidParamError for params that are out of range."""
-        self._check_training()
+        super()._check()
         check_thresholds(self)
 
     @classmethod
@@ -67,35 +47,17 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         """Return an estimator with the params, and the uid, of MLlib's one."""
         return from_mllib(estimator, cls())
 
-    def _train(self, cluster: Cluster, dataset: DataFrame):
-        raise NotImplementedError
-
-    def _pack(
-        self, cluster: Cluster, dataset: DataFrame, classes: int, width: int | None, precise: bool
-    ) -> Blocks:
-        """Pack features, labels below `classes` (0: any) and weights into resident blocks."""
-        weight = _weight_column(self)
-        features, label = self.getFeaturesCol(), self.getLabelCol()
-        columns, single = feature_columns(dataset, features)
-        columns.append(numeric_column(dataset, label))
-        if weight:
-            columns.append(numeric_column(dataset, weight))
-        standard = Layout.standard
-        if width is None:
-            width, standard = feature_width(dataset, features)
-        layout = Layout(
-            features,
-            single,
-            (label,),
-            classes,
-            weight,
-            width,
-            standard,
-            self.getHandleInvalid() == "skip",
-            feature_names(dataset, features),
+    def _finished(self, model: Any, dataset: DataFrame, cluster: Cluster, packing: float) -> None:
+        fitted, (parameters, operations) = model.training, model._size()
+        warn_of_few_rows(self, fitted.rows, parameters)
+        if fitted.skipped:
+            dataset = without_invalid(dataset, model, weight_column(self))
+        # A history of l-bfgs begins with the value at the start; MLlib counts what follows.
+        steps = max(0, len(fitted.objective_history) - (not self._is_minibatch))
+        columns = _columns(model)
+        model._trained = Training(
+            dataset, fitted, steps, packing, cluster.cores, columns, operations
         )
-        source = Source(layout, self._is_minibatch, precise, self.getSeed())
-        return pack(cluster, dataset, source, self._partitions, columns)
 
 
 class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, Persistent):
@@ -182,11 +144,6 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
         return Vectors.dense(self._predict_one(value).probability[0])
 
 
-def _timed(work, *arguments) -> tuple[Any, float]:
-    began = time.perf_counter()
-    return work(*arguments), time.perf_counter() - began
-
-
 def _columns(model: Params) -> dict[str, Any]:
     """Return the params that name columns, as they are."""
     return {
@@ -194,12 +151,6 @@ def _columns(model: Params) -> dict[str, Any]:
         for param in model.params
         if param.name.endswith("Col") and model.isDefined(param)
     }
-
-
-def _weight_column(instance: Params) -> str | None:
-    if not instance.hasParam("weightCol") or not instance.isSet("weightCol"):
-        return None
-    return instance.getOrDefault("weightCol") or None
 
 
 def output_units(units: str, scores: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from sparknn.blocks import Blocks
 from sparknn.classification.base import ClassificationModel, Classifier, output_units
 from sparknn.classification.compressed import compressed_matrix, compressed_vector, row_of
 from sparknn.classification.interchange import from_mllib, model_to_mllib
+from sparknn.classification.problem import BOUNDS, Problem
 from sparknn.classification.summary import Kind
 from sparknn.classification.thresholds import (
     LogisticParams,
@@ -24,14 +24,12 @@ from sparknn.classification.thresholds import (
     labels_of_margins,
     odds,
 )
-from sparknn.cluster import Cluster
 from sparknn.columns import Prediction
 from sparknn.errors import InvalidDataError
-from sparknn.linear import LinearObjective
-from sparknn.params import refuse_unimplemented, require, with_setters
+from sparknn.fitting import Beginning, Wanted
+from sparknn.params import HasInitialWeights, require, with_setters
 from sparknn.schema import declared_classes
-from sparknn.solvers import LBFGS
-from sparknn.training import Fitted, fit_full_batch, fit_minibatch
+from sparknn.training import Fitted
 
 __all__ = ["LogisticRegression", "LogisticRegressionModel"]
 
@@ -39,12 +37,13 @@ logger = logging.getLogger("sparknn")
 
 
 @with_setters
-class LogisticRegression(Classifier, LogisticParams):
+class LogisticRegression(Classifier, LogisticParams, HasInitialWeights):
     """Logistic regression, binary and multinomial, with MLlib's objective and so its optimum.
 
-    It minimises the weighted mean of the rows' cross-entropy plus an L2 penalty, regParam / 2
-    times the sum of squared coefficients: those of standardised columns (divided by their
-    deviation) with `standardization`, else those of the columns as they are.
+    It minimises the weighted mean of the rows' cross-entropy plus regParam times
+    (1 - elasticNetParam) / 2 times the sum of squared coefficients and elasticNetParam times the
+    sum of their magnitudes: those of standardised columns (divided by their deviation) with
+    `standardization`, else those of the columns as they are.
 
     Parameters
     ----------
@@ -53,7 +52,16 @@ class LogisticRegression(Classifier, LogisticParams):
         not computed); row weights, by default all 1.
     maxIter : int, default 100
         Iterations of "l-bfgs", epochs of "sgd".
-    regParam : float, default 0.0
+    regParam, elasticNetParam : float, default 0.0
+        Strength of the penalty, at least 0, and the share of L1 in it, in [0, 1]. With L1 the
+        solver is OWL-QN, and coefficients become exactly zero ("sgd" leaves them small).
+    lowerBoundsOnCoefficients, upperBoundsOnCoefficients : Matrix, optional
+        (1 or classes, features). With bounds the solver is a projected L-BFGS, as in MLlib.
+    lowerBoundsOnIntercepts, upperBoundsOnIntercepts : Vector, optional
+        (1 or classes,)
+    initialWeights : Vector, optional
+        Where to begin: the coefficients row by row, (1 or classes, features), then the
+        intercepts. By default zeros, and the classes' shares.
     tol : float, default 1e-6
         "l-bfgs" stops when the objective changes by less than tol times its first value in twenty
         iterations, or the gradient is shorter than tol times the objective; "sgd" when an epoch's
@@ -74,8 +82,17 @@ class LogisticRegression(Classifier, LogisticParams):
         Ten epochs with stepSize 0.03, momentum 0.9, blockSize 32 and stepSizeSchedule
         "linear" end within a few per cent of the optimum on data like MNIST.
     stepSize, stepSizeSchedule, momentum, blockSize, stepsPerRound, seed
-        Of "sgd": 0.03, "constant" ("linear" and "cosine" fall to zero), 0.0, 128 rows per
-        partition and step, 0 (parameters are averaged after each pass), 1.
+        Of "sgd": 0.03, "constant" ("linear" and "cosine" fall to zero, "step" and "inverseTime"
+        to a hundredth and a tenth), 0.0, 128 rows per partition and step, 0 (parameters are
+        averaged after each pass), 1.
+    gradientTol : float, default 0.0
+        "l-bfgs" stops when the gradient is no longer than this, too.
+    validationIndicatorCol : str, optional
+        Boolean column, true for rows that are held out: training stops when their loss has not
+        reached a new low for `patience` (5) iterations or epochs, and the best weights are kept.
+    checkpointDir : str, optional
+        Where to save the fit's state every `checkpointInterval` (10) iterations or epochs. A fit
+        that was killed and is started again goes on from there; when complete it clears them.
     numPartitions : int, optional
         By default one per core, or fewer where there are few rows.
     handleInvalid : str, default "error"
@@ -86,18 +103,23 @@ class LogisticRegression(Classifier, LogisticParams):
     Raises
     ------
     InvalidParamError
-        By `fit`: for params out of range, or not implemented yet.
+        By `fit`: for params out of range, or that do not go together.
     InvalidDataError
         By `fit`: for rows, labels or weights that are invalid, with the column and the first row.
     DivergenceError
         By `fit`: where the loss becomes infinite or NaN.
+    CheckpointError
+        By `fit`: where `checkpointDir` holds the state of another fit.
 
     References
     ----------
-    Nocedal and Wright (2006), Numerical Optimization, chapter 7; McMahan et al. (2017),
+    Nocedal and Wright (2006), Numerical Optimization, chapter 7; Andrew and Gao (2007), Scalable
+    training of L1-regularized log-linear models; Byrd, Lu, Nocedal and Zhu (1995), A limited
+    memory algorithm for bound constrained optimization; McMahan et al. (2017),
     Communication-efficient learning of deep networks, algorithm 1 (averaging).
     """
 
+    NAME = "logistic regression"
     SOLVERS = ("l-bfgs", "sgd")
     setThresholds = LogisticParams.setThresholds
 
@@ -121,10 +143,10 @@ class LogisticRegression(Classifier, LogisticParams):
         weightCol: str | None = None,
         aggregationDepth: int = 2,
         family: str = "auto",
-        lowerBoundsOnCoefficients=None,
-        upperBoundsOnCoefficients=None,
-        lowerBoundsOnIntercepts=None,
-        upperBoundsOnIntercepts=None,
+        lowerBoundsOnCoefficients: Matrix | None = None,
+        upperBoundsOnCoefficients: Matrix | None = None,
+        lowerBoundsOnIntercepts: Vector | None = None,
+        upperBoundsOnIntercepts: Vector | None = None,
         maxBlockSizeInMB: float = 0.0,
         solver: str = "l-bfgs",
         stepSize: float = 0.03,
@@ -136,6 +158,12 @@ class LogisticRegression(Classifier, LogisticParams):
         numPartitions: int | None = None,
         handleInvalid: str = "error",
         deterministic: bool = False,
+        initialWeights: Vector | None = None,
+        gradientTol: float = 0.0,
+        validationIndicatorCol: str | None = None,
+        patience: int = 5,
+        checkpointDir: str | None = None,
+        checkpointInterval: int = 10,
     ):
         super().__init__()
         self._setDefault(solver="l-bfgs")
@@ -151,31 +179,50 @@ class LogisticRegression(Classifier, LogisticParams):
 
     def _check(self) -> None:
         super()._check()
-        refuse_unimplemented(self, UNIMPLEMENTED)
         require(self, "aggregationDepth", lambda v: v >= 2, "at least 2")
         require(self, "maxBlockSizeInMB", lambda v: v >= 0, "at least 0")
         require(self, "regParam", lambda v: v >= 0, "at least 0")
         families = ("auto", "binomial", "multinomial")
+        require(self, "elasticNetParam", lambda v: 0 <= v <= 1, "in [0, 1]")
         require(self, "family", lambda v: v.lower() in families, f"one of {', '.join(families)}")
+        if any(self.isSet(name) for name in BOUNDS):
+            self._check_bounded()
 
-    def _train(self, cluster: Cluster, dataset: DataFrame) -> LogisticRegressionModel:
-        with self._pack(cluster, dataset, 0, None, precise=True) as blocks:
-            histogram = self._histogram(blocks, dataset)
-            check_thresholds(self, len(histogram))
-            multinomial = self._is_multinomial(len(histogram))
-            units = len(histogram) if multinomial else 1
-            if np.count_nonzero(histogram) == 1:
-                if self.getFitIntercept():
-                    return _constant_model(histogram, multinomial, blocks)
-                logger.warning("all labels are the same: coefficients may grow without bound")
-            fitted, objective = self._optimise(blocks, histogram, units)
-        weights, intercepts = objective.raw(fitted.theta)
-        if multinomial and self.getRegParam() == 0:
-            # Without a penalty only differences between classes matter: centred as in glmnet.
-            weights = weights - weights.mean(axis=1, keepdims=True)
-        if multinomial and self.getFitIntercept():
-            intercepts = intercepts - intercepts.mean()
-        model = LogisticRegressionModel(weights.T, intercepts, len(histogram), multinomial)
+    def _check_bounded(self) -> None:
+        """Raise InvalidParamError for params that bounds do not go with."""
+        where = "where coefficients or intercepts are bounded"
+        require(self, "solver", lambda v: v == "l-bfgs", f"'l-bfgs' {where}")
+        require(self, "elasticNetParam", lambda v: v == 0, f"0 {where}: only L2 is for bounds")
+        if any(self.isSet(name) for name in BOUNDS[2:]):
+            require(self, "fitIntercept", lambda v: v, "True where intercepts are bounded")
+
+    def _wanted(self) -> Wanted:
+        return Wanted((self.getLabelCol(),), 0, None, precise=True)
+
+    def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
+        histogram = self._histogram(blocks, dataset)
+        check_thresholds(self, len(histogram))
+        multinomial = self._is_multinomial(len(histogram))
+        problem = Problem(self, blocks, histogram, len(histogram) if multinomial else 1)
+        if np.count_nonzero(histogram) == 1 and not problem.bounded:
+            if self.getFitIntercept():
+                return Beginning(None, lambda _: _constant_model(histogram, multinomial, blocks))
+            logger.warning("all labels are the same: coefficients may grow without bound")
+        return Beginning(problem.fit(), lambda fitted: self._model(problem, fitted, multinomial))
+
+    def _model(
+        self, problem: Problem, fitted: Fitted | None, multinomial: bool
+    ) -> LogisticRegressionModel:
+        assert fitted is not None
+        weights, intercepts = problem.objective.raw(fitted.theta)
+        if multinomial and not problem.bounded:
+            if self.getRegParam() == 0:
+                # Without a penalty only differences between classes matter: centred as in glmnet.
+                weights = weights - weights.mean(axis=1, keepdims=True)
+            if self.getFitIntercept():
+                intercepts = intercepts - intercepts.mean()
+        classes = len(problem.histogram)
+        model = LogisticRegressionModel(weights.T, intercepts, classes, multinomial)
         model.training = fitted
         return model
 
@@ -198,64 +245,6 @@ class LogisticRegression(Classifier, LogisticParams):
                 f"{classes}; use family='multinomial'"
             )
         return family == "multinomial" or (family == "auto" and classes > 2)
-
-    def _optimise(
-        self, blocks: Blocks, histogram: np.ndarray, units: int
-    ) -> tuple[Fitted, LinearObjective]:
-        mean, deviation = blocks.moments()
-        intercept = self.getFitIntercept()
-        # Columns that hardly vary would take huge steps if divided by their deviation alone.
-        floor = SGD_FLOOR * math.sqrt(np.mean(deviation**2)) if self._is_minibatch else 0.0
-        scale = np.where(deviation > 0, deviation + floor, 0.0)
-        centre = mean if intercept else np.zeros_like(mean)
-        objective = LinearObjective(centre, scale, units, intercept)
-        if self.getMaxBlockSizeInMB() > 0:
-            most = int(self.getMaxBlockSizeInMB() * 2**20 / (8 * max(len(scale), 1)))
-            objective.chunk = max(1, min(objective.chunk, most))
-        penalty = objective.penalty(self.getRegParam(), deviation, self.getStandardization())
-        start = np.zeros(objective.size)
-        if intercept:
-            start[-units:] = _prior_scores(histogram, units)
-        name = "logistic regression"
-        if self._is_minibatch:
-            fitted = fit_minibatch(
-                blocks,
-                objective,
-                penalty,
-                self._optimizer(),
-                start,
-                self._minibatch(),
-                name,
-                self.getDeterministic(),
-            )
-        else:
-            solver = LBFGS(start, self.getMaxIter(), self.getTol())
-            fitted = fit_full_batch(
-                blocks, objective, penalty, solver, name, self.getDeterministic()
-            )
-        return fitted, objective
-
-
-UNIMPLEMENTED = (
-    "elasticNetParam",
-    "lowerBoundsOnCoefficients",
-    "upperBoundsOnCoefficients",
-    "lowerBoundsOnIntercepts",
-    "upperBoundsOnIntercepts",
-)
-"""MLlib's params whose meaning is not built yet."""
-
-SGD_FLOOR = 0.1
-"""Added to each column's deviation, as a share of their root mean square, before it divides."""
-
-
-def _prior_scores(histogram: np.ndarray, units: int) -> np.ndarray:
-    """Return the intercepts that predict the classes' shares, where fits begin as MLlib's do."""
-    if units == 1:
-        with np.errstate(divide="ignore"):
-            return np.log(histogram[1:2] / histogram[0])
-    scores = np.log1p(histogram)
-    return scores - scores.mean()
 
 
 def _constant_model(

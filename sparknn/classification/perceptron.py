@@ -10,7 +10,7 @@ from pyspark import keyword_only
 from pyspark.ml.classification import _MultilayerPerceptronParams
 from pyspark.ml.linalg import DenseVector, Vector, Vectors
 from pyspark.ml.param import Param, Params, TypeConverters
-from pyspark.ml.param.shared import HasRegParam
+from pyspark.ml.param.shared import HasElasticNetParam, HasRegParam, HasWeightCol
 from pyspark.sql import DataFrame
 
 from sparknn.blocks import Blocks
@@ -22,13 +22,13 @@ from sparknn.classification.base import (
 from sparknn.classification.interchange import from_mllib, model_to_mllib
 from sparknn.classification.summary import Kind
 from sparknn.classification.thresholds import check_thresholds, labels_by
-from sparknn.cluster import Cluster
 from sparknn.columns import Prediction
 from sparknn.errors import InvalidParamError
+from sparknn.fitting import Beginning, Wanted
 from sparknn.network import Network
+from sparknn.network_fit import check_initial_weights, check_penalty, network_fit
 from sparknn.params import require, to_names, to_rates, with_setters
-from sparknn.solvers import LBFGS, GradientDescent, Solver
-from sparknn.training import Fitted, fit_full_batch, fit_minibatch
+from sparknn.training import Fitted
 
 __all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
 
@@ -69,7 +69,9 @@ class _PerceptronParams(_MultilayerPerceptronParams):
 
 
 @with_setters
-class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam):
+class MultilayerPerceptronClassifier(
+    Classifier, _PerceptronParams, HasRegParam, HasElasticNetParam, HasWeightCol
+):
     """A multilayer perceptron; MLlib's with every default unchanged.
 
     Parameters
@@ -87,10 +89,17 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
     dropout : float or list of float, default 0.0
         Probability in [0, 1) of leaving out hidden units in training; a list begins with the
         inputs' and goes on with each hidden layer's.
-    regParam : float, default 0.0
-        L2 penalty on the weights, not the biases: regParam / 2 times the sum of squares.
+    regParam, elasticNetParam : float, default 0.0
+        Strength of the penalty on the weights, not the biases, at least 0, and the share of L1 in
+        it, in [0, 1]: regParam times (1 - elasticNetParam) / 2 times the sum of squares, and
+        elasticNetParam times the sum of magnitudes. L1 with "l-bfgs" (then OWL-QN) leaves exact
+        zeros.
+    weightCol : str, optional
+        Row weights, by default all 1. (MLlib's perceptron has none, and averages its blocks of
+        rows alike, the last and smaller one too; here rows count alike.)
     solver : str, default "l-bfgs"
-        "l-bfgs" and "gd" use all rows in every iteration; "sgd" and "adam" use minibatches.
+        "l-bfgs", "cg" (conjugate gradients) and "gd" use all rows in every iteration; "sgd" and
+        "adam" use minibatches.
     maxIter : int, default 100
         Iterations of a full-batch solver, epochs of a minibatch one.
     tol : float, default 1e-6
@@ -100,7 +109,8 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         Rows per partition and minibatch step. Full-batch solvers take what suits the cache.
     stepSize : float, default 0.03, for "adam" 0.001
     stepSizeSchedule : str, default "constant"
-        "linear" and "cosine" fall to zero over the epochs.
+        "linear" and "cosine" fall to zero over the epochs, "step" to a tenth after half of them
+        and a hundredth after three quarters, "inverseTime" to a tenth.
     momentum : float, default 0.0
         Of "sgd", in [0, 1).
     stepsPerRound : int, default 0
@@ -112,7 +122,8 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         In MLlib's layout; by default drawn with `seed`, for sigmoid the very ones that MLlib draws
         (uniform in ±2.4 / sqrt(inputs)), Glorot's for tanh and linear, He's for relu.
     seed : int, default 1
-    numPartitions, handleInvalid, deterministic
+    numPartitions, handleInvalid, deterministic, gradientTol, validationIndicatorCol, patience,
+    checkpointDir, checkpointInterval
         See `LogisticRegression`.
 
     Raises
@@ -131,7 +142,8 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
     Srivastava et al. (2014), Dropout.
     """
 
-    SOLVERS = ("l-bfgs", "gd", "sgd", "adam")
+    NAME = "perceptron"
+    SOLVERS = ("l-bfgs", "cg", "gd", "sgd", "adam")
 
     dropout: Param = Param(
         Params._dummy(),
@@ -163,15 +175,22 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
         loss: str = "crossEntropy",
         dropout: float | list[float] = 0.0,
         regParam: float = 0.0,
+        elasticNetParam: float = 0.0,
+        weightCol: str | None = None,
         stepSizeSchedule: str = "constant",
         momentum: float = 0.0,
         stepsPerRound: int = 0,
         numPartitions: int | None = None,
         handleInvalid: str = "error",
         deterministic: bool = False,
+        gradientTol: float = 0.0,
+        validationIndicatorCol: str | None = None,
+        patience: int = 5,
+        checkpointDir: str | None = None,
+        checkpointInterval: int = 10,
     ):
         super().__init__()
-        self._setDefault(dropout=0.0, regParam=0.0)
+        self._setDefault(dropout=0.0, regParam=0.0, elasticNetParam=0.0)
         self._set(**self._input_kwargs)
 
     @keyword_only
@@ -190,7 +209,7 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
                 "MultilayerPerceptronClassifier: set layers to the sizes of all layers, such as "
                 "[784, 100, 10]"
             )
-        require(self, "regParam", lambda v: v >= 0, "at least 0")
+        check_penalty(self)
         require(self, "loss", lambda v: v in ("crossEntropy", "squared"), "crossEntropy or squared")
         try:
             network = self._network(self.getDropout())
@@ -198,47 +217,21 @@ class MultilayerPerceptronClassifier(Classifier, _PerceptronParams, HasRegParam)
             # The numbers' floor knows no params: what it refuses is what was set here.
             raise InvalidParamError(f"{type(self).__name__}: {error}") from None
         check_thresholds(self, max(2, network.layers[-1]))
-        if self.isDefined(self.initialWeights) and len(self.getInitialWeights()) != network.size:
-            raise InvalidParamError(
-                f"initialWeights holds {len(self.getInitialWeights())} values, and layers "
-                f"{self.getLayers()} have {network.size}"
-            )
+        check_initial_weights(self, network)
 
-    def _train(
-        self, cluster: Cluster, dataset: DataFrame
-    ) -> MultilayerPerceptronClassificationModel:
+    def _wanted(self) -> Wanted:
+        layers = self.getLayers()
+        return Wanted((self.getLabelCol(),), max(2, layers[-1]), layers[0], precise=False)
+
+    def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         network = self._network(self.getDropout())
-        if self.isDefined(self.initialWeights):
-            start = self.getInitialWeights().toArray()
-        else:
-            start = network.initial(self.getSeed())
-        classes = max(2, network.layers[-1])
-        with self._pack(cluster, dataset, classes, network.layers[0], precise=False) as blocks:
-            fitted = self._optimise(blocks, network, start)
+        return Beginning(network_fit(self, blocks, network), self._model)
+
+    def _model(self, fitted: Fitted | None) -> MultilayerPerceptronClassificationModel:
+        assert fitted is not None
         model = MultilayerPerceptronClassificationModel(fitted.theta)
         model.training = fitted
         return model
-
-    def _optimise(self, blocks: Blocks, network: Network, start: np.ndarray) -> Fitted:
-        penalty = network.penalty(self.getRegParam())
-        name = "perceptron"
-        if self._is_minibatch:
-            return fit_minibatch(
-                blocks,
-                network,
-                penalty,
-                self._optimizer(),
-                start,
-                self._minibatch(),
-                name,
-                self.getDeterministic(),
-            )
-        solver: Solver
-        if self.getSolver() == "gd":
-            solver = GradientDescent(start, self.getStepSize(), self.getMaxIter(), self.getTol())
-        else:
-            solver = LBFGS(start, self.getMaxIter(), self.getTol())
-        return fit_full_batch(blocks, network, penalty, solver, name, self.getDeterministic())
 
 
 class MultilayerPerceptronClassificationModel(ClassificationModel, _PerceptronParams):

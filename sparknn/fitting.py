@@ -1,0 +1,288 @@
+"""From an estimator to its model: pack the rows, train on the blocks, alone or several settings.
+
+A grid of settings that want the same rows packs them once and trains in shared rounds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from pyspark.ml import Model
+from pyspark.ml.base import _FitMultipleIterator
+from pyspark.ml.param import Param, Params
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparknn.blocks import Blocks, pack
+from sparknn.cluster import Cluster
+from sparknn.errors import InvalidDataError
+from sparknn.packing import Source
+from sparknn.params import HasTraining
+from sparknn.persistence import Persistent
+from sparknn.rows import Layout
+from sparknn.schema import (
+    column_type,
+    feature_columns,
+    feature_names,
+    feature_width,
+    numeric_column,
+    quoted,
+)
+from sparknn.training import Checkpoints, Fit, Fitted, HeldOut, description_of, train_fits
+
+__all__ = ["Beginning", "Trainable", "Wanted", "weight_column"]
+
+TOGETHER = 2**23
+"""Parameters, over all settings, up to which fits share a round: what travels in one job."""
+
+
+class Wanted(NamedTuple):
+    """The rows that an estimator trains on; settings that want the same can share blocks.
+
+    targets: names of target columns. classes: see `Layout.classes`. width: features, None where
+    the data decides. precise: see `Source.precise`. nullable: whether targets may be null.
+    """
+
+    targets: tuple[str, ...]
+    classes: int | None
+    width: int | None
+    precise: bool
+
+
+class Beginning(NamedTuple):
+    """A fit that can start, or None where nothing is left to train, and what its model will be."""
+
+    fit: Fit | None
+    finish: Callable[[Fitted | None], Any]
+
+
+class Trainable(HasTraining, Persistent):
+    """Gives an estimator `fit` and `fitMultiple`. A subclass says what it wants and begins.
+
+    NAME: what the Spark UI and the progress bar call the model.
+    """
+
+    NAME = "model"
+
+    def _check(self) -> None:
+        """Raise InvalidParamError for params that are out of range."""
+        self._check_training()
+
+    def _wanted(self) -> Wanted:
+        """Return which rows to pack."""
+        raise NotImplementedError
+
+    def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
+        """Return the fit for these rows."""
+        raise NotImplementedError
+
+    def _finished(self, model: Any, dataset: DataFrame, cluster: Cluster, packing: float) -> None:
+        """Take notice of a model that is complete; `packing` are the seconds outside its rounds."""
+
+    def _fit(self, dataset: DataFrame) -> Any:
+        return _fit_together([self], dataset)[0]
+
+    def fitMultiple(
+        self, dataset: DataFrame, paramMaps: Sequence[dict[Param, Any]]
+    ) -> Iterator[tuple[int, Model]]:
+        """Fit a model for each of some settings; the iterator may be used by several threads.
+
+        Settings that want the same rows are packed once and trained in shared rounds, with the
+        bits of separate fits. Returns an iterator of (index into `paramMaps`, model).
+        """
+        estimators = [self.copy(each) for each in paramMaps]
+        groups: dict[tuple, _Group] = {}
+        for index, estimator in enumerate(estimators):
+            group = groups.setdefault(_kin(estimator), _Group(dataset))
+            group.members[index] = estimator
+        members = {index: group for group in groups.values() for index in group.members}
+        return _FitMultipleIterator(lambda index: members[index].model(index), len(estimators))
+
+
+class _Group:
+    """Settings that are fitted together, when the first of their models is asked for."""
+
+    def __init__(self, dataset: DataFrame):
+        self.dataset = dataset
+        self.members: dict[int, Any] = {}
+        self.models: dict[int, Any] | None = None
+        self.error: Exception | None = None
+        self.lock = threading.Lock()
+
+    def model(self, index: int) -> Any:
+        with self.lock:
+            if self.error is not None:
+                raise self.error
+            if self.models is None:
+                try:
+                    models = _fit_together(list(self.members.values()), self.dataset)
+                except Exception as error:
+                    self.error = error
+                    raise
+                self.models = dict(zip(self.members, models, strict=True))
+            return self.models[index]
+
+
+def _kin(estimator: Any) -> tuple:
+    """Return what must be equal for two settings to share blocks and rounds."""
+    features = estimator.getFeaturesCol()
+    return (
+        estimator._wanted(),
+        features if isinstance(features, str) else tuple(features),
+        weight_column(estimator),
+        estimator._is_minibatch,
+        *(
+            estimator.getOrDefault(name) if estimator.isDefined(name) else None
+            for name in (
+                "seed",
+                "numPartitions",
+                "handleInvalid",
+                "deterministic",
+                "validationIndicatorCol",
+                "patience",
+                "checkpointDir",
+                "checkpointInterval",
+            )
+        ),
+    )
+
+
+def _fit_together(estimators: Sequence[Any], dataset: DataFrame) -> list[Any]:
+    """Fit estimators that are kin; return their models."""
+    for estimator in estimators:
+        estimator._check()
+    cluster = Cluster(dataset.sparkSession)
+    return cluster.run(lambda: _trained(cluster, estimators, dataset))
+
+
+def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) -> list[Any]:
+    began, first = time.perf_counter(), estimators[0]
+    results: list[Fitted | None] = []
+    with ExitStack() as stack:
+        rows, held = _split(first, dataset)
+        blocks = stack.enter_context(_packed(first, cluster, rows, first._wanted()))
+        others = None
+        if held is not None:
+            wanted = first._wanted()._replace(width=blocks.features)
+            if wanted.classes == 0:
+                wanted = wanted._replace(classes=max(len(blocks.histogram), 2))
+            others = stack.enter_context(_packed(first, cluster, held, wanted, blocks))
+        begun = [estimator._begin(blocks, dataset) for estimator in estimators]
+        packing = time.perf_counter() - began
+        for portion in _portions([each.fit for each in begun]):
+            fits = [begun[index].fit for index in portion]
+            fitted = train_fits(
+                blocks,
+                fits,
+                first.NAME,
+                first.getDeterministic(),
+                None if others is None else HeldOut(others, first.getPatience()),
+                _checkpoints(cluster, [estimators[index] for index in portion], blocks),
+            )
+            results.extend(fitted)
+    trained = iter(results)
+    models = []
+    for estimator, (fit, finish) in zip(estimators, begun, strict=True):
+        model = finish(None if fit is None else next(trained))
+        estimator._copyValues(model._resetUid(estimator.uid))
+        estimator._finished(model, rows, cluster, packing)
+        models.append(model)
+    return models
+
+
+def _portions(fits: Sequence[Fit | None]) -> Iterator[list[int]]:
+    """Cut fits into runs, by their indices, that are small enough to share rounds."""
+    portion: list[int] = []
+    size = 0
+    for index, fit in enumerate(fits):
+        if fit is None:
+            continue
+        if portion and size + fit.objective.size > TOGETHER:
+            yield portion
+            portion, size = [], 0
+        portion.append(index)
+        size += fit.objective.size
+    if portion:
+        yield portion
+
+
+def _split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
+    """Return the rows to train on and those held out by `validationIndicatorCol`, if any."""
+    if not estimator.isDefined("validationIndicatorCol"):
+        return dataset, None
+    name = estimator.getValidationIndicatorCol()
+    kind = column_type(dataset, name).simpleString()
+    if kind != "boolean":
+        raise InvalidDataError(
+            f"column {name!r} is {kind}; validationIndicatorCol is true where a row is held out "
+            "and false where it trains"
+        )
+    held = F.col(quoted(name))
+    if not dataset.filter(held.isNull()).isEmpty():
+        raise InvalidDataError(f"column {name!r} is null in some rows; say true or false")
+    return dataset.filter(~held), dataset.filter(held)
+
+
+def _packed(
+    estimator: Any,
+    cluster: Cluster,
+    dataset: DataFrame,
+    wanted: Wanted,
+    like: Blocks | None = None,
+) -> Blocks:
+    """Pack features, targets and weights into resident blocks, held-out ones like the others."""
+    weight, features = weight_column(estimator), estimator.getFeaturesCol()
+    columns, single = feature_columns(dataset, features)
+    columns += [numeric_column(dataset, name) for name in wanted.targets]
+    if weight:
+        columns.append(numeric_column(dataset, weight))
+    width, standard = wanted.width, Layout.standard
+    if width is None:
+        width, standard = feature_width(dataset, features)
+    layout = Layout(
+        features,
+        single,
+        wanted.targets,
+        wanted.classes,
+        weight,
+        width,
+        standard,
+        estimator.getHandleInvalid() == "skip",
+        feature_names(dataset, features),
+    )
+    compare = estimator._is_minibatch and like is None
+    source = Source(layout, compare, wanted.precise, estimator.getSeed())
+    partitions = estimator._partitions if like is None else len(like.packed)
+    return pack(cluster, dataset, source, partitions, columns)
+
+
+def _checkpoints(cluster: Cluster, estimators: Sequence[Any], blocks: Blocks) -> Checkpoints | None:
+    first = estimators[0]
+    if not first.isDefined("checkpointDir") or first.getCheckpointInterval() < 1:
+        return None
+    settings = [estimator._settings() for estimator in estimators]
+    if len(settings) == 1:
+        described = settings[0]
+    else:
+        described = {
+            f"{name} of setting {number}": value
+            for number, each in enumerate(settings)
+            for name, value in each.items()
+        }
+    return Checkpoints(
+        cluster,
+        first.getCheckpointDir(),
+        first.getCheckpointInterval(),
+        {**described, **description_of(blocks)},
+    )
+
+
+def weight_column(instance: Params) -> str | None:
+    """Return the name of the column of row weights, or None."""
+    if not instance.hasParam("weightCol") or not instance.isSet("weightCol"):
+        return None
+    return instance.getOrDefault("weightCol") or None
