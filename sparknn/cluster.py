@@ -338,7 +338,8 @@ def _wait(ended: threading.Event, interrupt: Callable[[], None]) -> None:
     """
     while not ended.is_set():
         try:
-            ended.wait()
+            # For a while only: a signal that another thread received does not wake this one.
+            ended.wait(0.2)
         except KeyboardInterrupt:
             interrupt()
 
