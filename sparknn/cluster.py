@@ -220,8 +220,8 @@ class Cluster:
         def target() -> None:
             try:
                 self.context.addJobTag(self.tag)
-                # Spark would let go of a task whose JVM thread it interrupts while the Python
-                # worker still writes. Uninterrupted, the task lasts until that worker is dead.
+                # A precaution, not seen to matter yet: a JVM thread that is interrupted need not
+                # wait for its Python worker, and `settle` can see the thread only.
                 self.context.setInterruptOnCancel(False)
                 outcome["result"] = body()
             except BaseException as error:
