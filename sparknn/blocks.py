@@ -8,22 +8,21 @@ with its executor is packed again by Spark's own lineage.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pyspark import RDD, StorageLevel
-from pyspark.errors import PySparkException
+from pyspark.serializers import BatchedSerializer, CPickleSerializer
 from pyspark.sql import Column, DataFrame
 
 from sparknn.blockfiles import Packed, Summary
-from sparknn.cluster import Cluster
+from sparknn.cluster import Cluster, unless_stopped
 from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
 from sparknn.packing import Packer, Source, nothing_packed
 from sparknn.rows import Layout
+from sparknn.sweeping import sweep
 
 __all__ = ["Blocks", "check_packed", "inspect", "pack"]
 
@@ -93,16 +92,19 @@ class Blocks:
         variance = np.maximum(squares, 0) / free if free > 0 else np.zeros_like(squares)
         return origin + mean, np.sqrt(variance)
 
-    def close(self) -> None:
-        """Delete the block files, on all executors, and forget the descriptors."""
-        self.rdd.unpersist()
-        _sweep(self.cluster, self._directory, {item.block.path for item in self.packed})
+    def close(self, aborted: bool = False) -> None:
+        """Delete the block files, on all executors, and forget the descriptors.
+
+        aborted: tasks may still be running, of a job that failed or was cancelled.
+        """
+        paths = {item.block.path for item in self.packed}
+        sweep(self.cluster, self._directory, paths, self.rdd, aborted)
 
     def __enter__(self) -> Blocks:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self.close()
+        self.close(aborted=kind is not None)
 
 
 def pack(
@@ -146,7 +148,7 @@ def pack(
         with cluster.described("sparknn: packing rows into blocks"):
             return _pack(cluster, data, packer, partitions, columns)
     except BaseException:
-        _sweep(cluster, directory, set())
+        sweep(cluster, directory, aborted=True)
         raise
 
 
@@ -168,8 +170,7 @@ def _pack(
         if (sources == wanted or few) and (not packer.source.compare or _alike(blocks)):
             return blocks
         wanted = sources if few else wanted
-        blocks.rdd.unpersist()
-        _sweep(cluster, packer.directory, {item.block.path for item in blocks.packed})
+        blocks.close()
     dealt = packer.dealt(cluster, rows, wanted)
     return _collect(cluster, dealt, packer, wanted)
 
@@ -211,21 +212,27 @@ def inspect(cluster: Cluster, data: DataFrame, layout: Layout, columns: Sequence
 def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blocks:
     """Run the packing and check what came of it."""
     cluster.checkpoint()
-    rdd = rdd.persist(StorageLevel.MEMORY_AND_DISK)
+    # One at a time, so that rounds can zip them with what else they send to each partition.
+    single = BatchedSerializer(CPickleSerializer(), 1)
+    rdd = rdd.mapPartitions(_one)._reserialize(single).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        packed = rdd.glom().collect()
-        # A partition without rows may have been packed by nobody.
-        items = [item[0] if item else nothing_packed() for item in packed]
+        items = rdd.collect()
         check_packed(items, packer.source.layout)
         blocks = Blocks(cluster, rdd, items, packer.directory)
     except BaseException:
-        rdd.unpersist()
+        with unless_stopped("forgetting descriptors"):
+            rdd.unpersist()
         raise
     if blocks.skipped:
         logger.warning(
             "left out %d invalid rows of %d", blocks.skipped, blocks.skipped + blocks.rows
         )
     return blocks
+
+
+def _one(packed: Iterator[Packed]) -> Iterator[Packed]:
+    """Give every partition its descriptor: one without rows may have been packed by nobody."""
+    yield from list(packed) or [nothing_packed()]
 
 
 def _alike(blocks: Blocks) -> bool:
@@ -286,21 +293,3 @@ def _raise_faults(summaries: list[Summary]) -> None:
         ". ".join(complaints)
         + ". Rows count from 0. Mend the rows, or set handleInvalid='skip' to leave them out"
     )
-
-
-def _sweep(cluster: Cluster, directory: str, paths: set[str]) -> None:
-    """Remove a fit's directory from all executors; files that stay go with their executor."""
-    folders = {os.path.dirname(path) for path in paths if path}
-
-    def remove(_: int) -> list[str]:
-        here = {os.path.join(d, directory) for d in os.environ["SPARK_LOCAL_DIRS"].split(",")}
-        for folder in here | folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        return sorted(here)
-
-    try:
-        with cluster.described("sparknn: removing blocks"):
-            cluster.everywhere(remove)
-    except (PySparkException, OSError) as error:
-        # The session itself may be gone, and with it the executors and their directories.
-        logger.debug("blocks are left to the end of the session: %s", error)

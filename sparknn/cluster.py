@@ -4,30 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
+import re
+import signal
 import sys
 import threading
 import time
 import uuid
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import ClassVar, TypeVar
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.util import inheritable_thread_target
 
+from sparknn import __version__
 from sparknn.errors import ClusterMismatchError
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "unless_stopped"]
+
+logger = logging.getLogger("sparknn")
 
 T = TypeVar("T")
 
 PACKAGES = ("numpy", "scipy", "pyarrow", "pandas", "threadpoolctl")
 """What the executors must have, in the driver's version."""
+
+STOPPED = (Py4JError, PySparkException, AttributeError, OSError)
+"""What calls to a session raise that is stopped, or whose JVM has died."""
+
+REGISTERING_SECONDS = 30
+"""How long to wait for the first executor of an application; Spark's own patience, too."""
+
+ENDING_SECONDS = 10
+"""How long to wait for cancelled tasks; Spark kills their Python workers after 2 seconds."""
+
+VISITS = 4
+"""How often a job is repeated for executors that it has not reached."""
+
+LAST_JOBS = 20
+"""The jobs of a fit whose tasks may still be running when it fails: its last ones."""
+
+
+@contextlib.contextmanager
+def unless_stopped(purpose: str) -> Iterator[None]:
+    """Clean up inside: what a dead session raises is no error then, since all went with it."""
+    try:
+        yield
+    except STOPPED as error:
+        logger.debug("%s was left to the end of the session: %r", purpose, error)
 
 
 class Cluster:
@@ -50,7 +83,8 @@ class Cluster:
             )
         self.session = session
         self.context: SparkContext = session.sparkContext
-        self._cancelled = threading.Event()
+        self.tag = f"sparknn-{uuid.uuid4().hex}"
+        self._interrupted = False
 
     @cached_property
     def local(self) -> bool:
@@ -59,8 +93,25 @@ class Cluster:
 
     @property
     def cores(self) -> int:
-        """The tasks that run at a time, over all executors."""
-        return max(1, self.context.defaultParallelism // self.threads)
+        """The tasks that run at a time, over all executors that there are just now.
+
+        As Spark counts for its barrier stages: `defaultParallelism` is the user's to set, and 2
+        before any executor has registered. It serves where that count is not to be had, or is 0.
+        """
+        scala = self.context._jsc.sc()
+        slots = 0
+        with contextlib.suppress(Py4JError):
+            profile = scala.resourceProfileManager().defaultResourceProfile()
+            slots = scala.maxNumConcurrentTasks(profile)
+        return slots or max(1, self.context.defaultParallelism // self.threads)
+
+    @property
+    def executors(self) -> int:
+        """The executors that there are just now; in local mode the driver is the only one."""
+        if self.local:
+            return 1
+        # Every block manager but the driver's.
+        return self.context._jsc.sc().getExecutorMemoryStatus().size() - 1
 
     @cached_property
     def threads(self) -> int:
@@ -77,26 +128,62 @@ class Cluster:
 
     def prepare(self) -> None:
         """Once an application, bring sparknn to the executors and look at their packages."""
+        if self.local:
+            return
+        self._await_executors()
         with self._preparing:
-            if not self.local and self.context.applicationId not in self._prepared:
+            if self.context.applicationId not in self._prepared:
                 self._ship()
                 self._check_packages()
                 self._prepared.add(self.context.applicationId)
+
+    def _await_executors(self) -> None:
+        """Wait, while there is none, for the first executors to register, and for their number.
+
+        Not where Spark starts executors for waiting tasks only.
+        """
+        dynamic = self.context.getConf().get("spark.dynamicAllocation.enabled", "false")
+        if self.executors or dynamic == "true":
+            return
+        deadline = time.monotonic() + REGISTERING_SECONDS
+        before, pause = 0, 0.1
+        while time.monotonic() < deadline:
+            self.checkpoint()
+            time.sleep(pause)
+            now = self.executors
+            if now and now == before:
+                return
+            # The others start at the same time, give or take a moment.
+            before, pause = now, 1.0 if now else 0.1
+        if not before:
+            logger.warning("no executor has registered in %d s", REGISTERING_SECONDS)
 
     def _ship(self) -> None:
         """Send this package to the executors, unless it came with the application, in a zip."""
         package = Path(__file__).parent
         if not package.is_dir():
             return
+        name, contents = _zipped(package)
         # In the application's own folder, because executors that start later fetch it, too.
-        archive = os.path.join(self.context._temp_dir, f"{package.name}.zip")
-        Path(archive).write_bytes(_zipped(package))
+        archive = os.path.join(self.context._temp_dir, name)
+        Path(archive).write_bytes(contents)
         self.context.addPyFile(archive)
 
     def _check_packages(self) -> None:
-        wanted = _versions()
-        tasks = 2 * self.context.defaultParallelism
-        found = self.context.parallelize(range(tasks), tasks).map(_host_versions).collect()
+        report = _reporter(PACKAGES)
+        advice = "install the driver's Python and packages on every worker, and set PYSPARK_PYTHON"
+        try:
+            found = self.everywhere(report)
+        except (Py4JError, PySparkException) as error:
+            pythons = re.search(
+                r"different version: (\S+) than that in driver: ([\d.]+)", str(error)
+            )
+            if pythons is None:
+                raise
+            raise ClusterMismatchError(
+                f"{advice} to it: a worker runs Python {pythons[1]}, the driver {pythons[2]}"
+            ) from error
+        _, wanted = report()
         complaints = []
         for host, versions in sorted(dict(found).items()):
             for package, expected in wanted.items():
@@ -106,10 +193,7 @@ class Cluster:
                 elif actual.split(".")[:2] != expected.split(".")[:2]:
                     complaints.append(f"{host} has {package} {actual}, the driver {expected}")
         if complaints:
-            raise ClusterMismatchError(
-                "install the driver's Python and packages on every worker, and set PYSPARK_PYTHON "
-                "to it: " + "; ".join(complaints)
-            )
+            raise ClusterMismatchError(f"{advice} to it: " + "; ".join(complaints))
 
     @contextlib.contextmanager
     def described(self, text: str) -> Iterator[None]:
@@ -124,89 +208,192 @@ class Cluster:
     def run(self, body: Callable[[], T]) -> T:
         """Call `body` in a thread of its own, so that Ctrl-C can cancel its jobs cleanly.
 
-        An interrupt in the midst of a call to the JVM would garble that connection for good. Here
-        it reaches a thread that merely waits: the body's jobs are cancelled, the body cleans up
-        after itself, and only then is KeyboardInterrupt raised again.
+        An interrupt in the midst of a call to the JVM would garble that connection for good. So
+        while the body runs, Ctrl-C raises nothing: it wakes a thread that cancels the body's jobs,
+        the body cleans up after itself, and only then is KeyboardInterrupt raised, once.
         """
-        tag = f"sparknn-{uuid.uuid4().hex}"
         outcome: dict = {}
         ended = threading.Event()
+        interrupts: SimpleQueue[bool] = SimpleQueue()
+        self._interrupted = False
 
         def target() -> None:
             try:
-                self.context.addJobTag(tag)
-                self.context.setInterruptOnCancel(True)
+                self.context.addJobTag(self.tag)
+                # A precaution, not seen to matter yet: a JVM thread that is interrupted need not
+                # wait for its Python worker, and `settle` can see the thread only.
+                self.context.setInterruptOnCancel(False)
                 outcome["result"] = body()
             except BaseException as error:
                 outcome["error"] = error
             finally:
                 ended.set()
 
-        thread = threading.Thread(target=inheritable_thread_target(self.session)(target))
-        thread.start()
-        if self._wait(ended, tag):
+        def interrupt() -> None:
+            # Nothing that takes a lock: another signal may come in the midst of it.
+            self._interrupted = True
+            interrupts.put(True)
+
+        with _interrupts_told(interrupt):
+            canceller = threading.Thread(target=self._cancel, args=(interrupts, ended))
+            canceller.start()
+            try:
+                threading.Thread(target=inheritable_thread_target(self.session)(target)).start()
+                _wait(ended, interrupt)
+            finally:
+                interrupts.put(False)
+                canceller.join()
+        if self._interrupted:
             raise KeyboardInterrupt
         if "error" in outcome:
             raise outcome["error"]
         return outcome["result"]
 
-    def _wait(self, ended: threading.Event, tag: str) -> bool:
-        """Wait for the end; on Ctrl-C cancel the jobs and wait on. Return whether it came.
-
-        Not by Thread.join, which takes a thread for ended once it was interrupted (CPython
-        before 3.13).
-        """
-        while not ended.is_set():
-            try:
-                ended.wait()
-            except KeyboardInterrupt:
-                self._cancelled.set()
-                self.context.cancelJobsWithTag(tag)
-        return self._cancelled.is_set()
+    def _cancel(self, interrupts: SimpleQueue[bool], ended: threading.Event) -> None:
+        """Once told to, cancel the fit's jobs, and those that were just about to start."""
+        with unless_stopped("cancelling jobs"):
+            if interrupts.get():
+                while not ended.is_set():
+                    self.context.cancelJobsWithTag(self.tag)
+                    ended.wait(1)
 
     def checkpoint(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C came while no job of this fit was running."""
-        if self._cancelled.is_set():
+        if self._interrupted:
             raise KeyboardInterrupt
 
-    def everywhere(self, task: Callable[[int], T]) -> list[T]:
-        """Call `task` a few times on every executor that has a free core."""
-        tasks = 2 * self.context.defaultParallelism
-        return self.context.parallelize(range(tasks), tasks).map(_lingering(task)).collect()
+    @contextlib.contextmanager
+    def spared(self) -> Iterator[None]:
+        """Let the jobs started inside go on after Ctrl-C: they clean up."""
+        tagged = self.tag in self.context.getJobTags()
+        if tagged:
+            self.context.removeJobTag(self.tag)
+        try:
+            yield
+        finally:
+            if tagged:
+                self.context.addJobTag(self.tag)
+
+    def settle(self) -> None:
+        """Wait, for some seconds at the most, until the tasks of cancelled jobs have ended."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while self._running():
+            if time.monotonic() > deadline:
+                logger.debug("tasks still run %d s after their job has ended", ENDING_SECONDS)
+                return
+            time.sleep(0.05)
+
+    def _running(self) -> bool:
+        """Return whether tasks of this fit run, be it for a job that has ended."""
+        tracker = self.context.statusTracker()
+        jobs = self.context._jsc.sc().statusTracker().getJobIdsForTag(self.tag)
+        for job in sorted(jobs)[-LAST_JOBS:]:
+            described = tracker.getJobInfo(job)
+            if described is None:
+                continue
+            stages = [tracker.getStageInfo(stage) for stage in described.stageIds]
+            if described.status == "RUNNING" or any(s and s.numActiveTasks for s in stages):
+                return True
+        return False
+
+    def everywhere(self, task: Callable[[], T]) -> list[T]:
+        """Call `task` on every executor, several times on most, and return what it gave.
+
+        `task` is sent by value if it is defined in a function, and then needs no more on the
+        executor than it imports itself. An executor whose cores stay busy may be left out.
+        """
+        reached: set[str] = set()
+        results: list[T] = []
+        for attempt in range(VISITS):
+            tasks = 2 * self.cores
+            numbers = self.context.parallelize(range(tasks), tasks)
+            for executor, result in numbers.map(_lingering(task, 0.01 * 4**attempt)).collect():
+                reached.add(executor)
+                results.append(result)
+            if len(reached) >= self.executors:
+                return results
+        logger.debug("reached %d executors of %d", len(reached), self.executors)
+        return results
 
 
-def _lingering(task: Callable[[int], T]) -> Callable[[int], T]:
-    """Return `task`, made to last a moment, so that no core does the work of all the others."""
+def _lingering(task: Callable[[], T], seconds: float) -> Callable[[int], tuple[str, T]]:
+    """Return `task`, made to last a moment, so that no core does the work of all the others.
 
-    def run(index: int) -> T:
-        result = task(index)
-        time.sleep(0.01)
-        return result
+    With its result comes what tells its executor from others: the directories of its own.
+    """
+
+    def run(_: int) -> tuple[str, T]:
+        result = task()
+        time.sleep(seconds)
+        return os.environ["SPARK_LOCAL_DIRS"], result
 
     return run
 
 
-def _zipped(package: Path) -> bytes:
-    """Return the package's Python files as a zip archive."""
-    buffer = io.BytesIO()
+def _wait(ended: threading.Event, interrupt: Callable[[], None]) -> None:
+    """Wait for the end, also through interrupts that a handler of the user's own raises.
+
+    Not by Thread.join, which takes a thread for ended once it was interrupted (CPython before
+    3.13).
+    """
+    while not ended.is_set():
+        try:
+            # For a while only: a signal that another thread received does not wake this one.
+            ended.wait(0.2)
+        except KeyboardInterrupt:
+            interrupt()
+
+
+@contextlib.contextmanager
+def _interrupts_told(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Have Ctrl-C call `interrupt` inside, where it would otherwise raise KeyboardInterrupt.
+
+    That is Python's usual handler, and Spark's, which calls the JVM first, so that a second
+    Ctrl-C would come in the midst of that. A handler of the user's own stays.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    raising = usual is signal.default_int_handler or (
+        callable(usual) and usual.__module__.startswith("pyspark.")
+    )
+    if not raising or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: interrupt())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _zipped(package: Path) -> tuple[str, bytes]:
+    """Return the package's Python files as a zip archive, and a name that only these have."""
+    buffer, checksum = io.BytesIO(), 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(package.rglob("*.py")):
-            archive.write(file, Path(package.name) / file.relative_to(package))
-    return buffer.getvalue()
+            name = str(Path(package.name) / file.relative_to(package))
+            contents = file.read_bytes()
+            checksum = zlib.crc32(contents, zlib.crc32(name.encode(), checksum))
+            archive.writestr(name, contents)
+    return f"{package.name}-{__version__}-{checksum:08x}.zip", buffer.getvalue()
 
 
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import PackageNotFoundError
+def _reporter(packages: tuple[str, ...]) -> Callable[[], tuple[str, dict[str, str]]]:
+    """Return a function that tells its host and the versions there, of Python and packages.
 
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    It is sent by value and imports the standard library only: what it looks for may be missing,
+    and then sparknn cannot be imported.
+    """
 
+    def report() -> tuple[str, dict[str, str]]:
+        import contextlib
+        import platform
+        import socket
+        from importlib.metadata import PackageNotFoundError, version
 
-def _host_versions(_: int) -> tuple[str, dict[str, str]]:
-    import socket
+        found = {"Python": platform.python_version()}
+        for package in packages:
+            with contextlib.suppress(PackageNotFoundError):
+                found[package] = version(package)
+        return socket.gethostname(), found
 
-    return socket.gethostname(), _versions()
+    return report

@@ -22,6 +22,7 @@ from threadpoolctl import ThreadpoolController
 
 from sparknn.blockfiles import Packed
 from sparknn.blocks import Blocks
+from sparknn.cluster import unless_stopped
 from sparknn.errors import LostBlockError
 from sparknn.objective import Rows
 
@@ -36,6 +37,9 @@ BROADCAST_BYTES = 2**19
 
 ATTEMPTS = 5
 """How often a round is tried for blocks whose files are missing."""
+
+EVICTION_SECONDS = 5
+"""How long to wait until the executors have dropped descriptors."""
 
 
 class Answer(NamedTuple):
@@ -113,7 +117,8 @@ class Rounds:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self._visitor.destroy()
+        with unless_stopped("a broadcast"):
+            self._visitor.destroy()
 
     def run(self, parameters: np.ndarray, task: Any, description: str) -> Outcome:
         """Visit every block once with `parameters`, (size,), and the visitor's `task`.
@@ -150,19 +155,20 @@ class Rounds:
         try:
             yield broadcast
         finally:
-            broadcast.destroy()
+            with unless_stopped("a broadcast"):
+                broadcast.destroy()
 
     def _visit(
         self, sent: np.ndarray | Broadcast, task: Any, size: int
     ) -> tuple[list[_Visited], np.ndarray | None]:
         """Return every partition's answer and the sum of their vectors."""
-        visit = _Visit(self._visitor, sent, task, self.states, self.cluster.threads)
+        visit = _Visit(self._visitor, sent, task, self.cluster.threads)
         # A quarter of the limit leaves room for states and float64 vectors of float32 parameters.
         if 2 * size * len(self._checksums) > self.cluster.result_limit / 4:
             return self._visit_in_slices(visit)
         partitions = list(range(len(self._checksums)))
         visited: dict[int, _Visited] = {}
-        job = self.blocks.rdd.mapPartitionsWithIndex(visit)
+        job = self._with_states().mapPartitionsWithIndex(visit)
         for attempt in range(ATTEMPTS):
             answers = self.cluster.context.runJob(job, list, partitions)
             visited.update((answer.partition, answer) for answer in answers)
@@ -174,10 +180,22 @@ class Rounds:
         total = reduce(_add, in_order, None)
         return [v._replace(vector=None) for v in in_order], total
 
+    def _with_states(self) -> RDD:
+        """Return the descriptors, each paired with its own partition's state or None.
+
+        An element of `parallelize` is sent with the task of its partition and with no other.
+        """
+        if not self.states:
+            return self.blocks.rdd.map(_stateless)
+        count = len(self._checksums)
+        states = [self.states.get(partition) for partition in range(count)]
+        return self.blocks.rdd.zip(self.cluster.context.parallelize(states, count))
+
     def _visit_in_slices(self, visit: _Visit) -> tuple[list[_Visited], np.ndarray | None]:
         """Add the vectors up on the executors, each reducer a slice, for the driver to join."""
         slices = max(2, self.cluster.cores)
-        pieces = self.blocks.rdd.mapPartitionsWithIndex(visit).mapPartitions(_Cut(slices))
+        paired = self._with_states()
+        pieces = paired.mapPartitionsWithIndex(visit).mapPartitions(_Cut(slices))
         for attempt in range(ATTEMPTS):
             sums = pieces.partitionBy(slices, int).mapPartitions(_sum_slice).collect()
             visited = sums[0][1]
@@ -186,7 +204,7 @@ class Rounds:
                 break
             # The sums lack these partitions' share, so the whole round is run again.
             self._pack_again(missing, attempt)
-            pieces = self.blocks.rdd.mapPartitionsWithIndex(visit).mapPartitions(_Cut(slices))
+            pieces = paired.mapPartitionsWithIndex(visit).mapPartitions(_Cut(slices))
         parts = [part for part, _ in sums if part is not None]
         return visited, np.concatenate(parts) if parts else None
 
@@ -198,8 +216,9 @@ class Rounds:
                 "attempts: is something deleting files under spark.local.dir?"
             )
         logger.warning("packing the blocks of partitions %s again: files missing", partitions)
-        time.sleep(0.2 * attempt)
         _evict(self.blocks.rdd, partitions)
+        # After the eviction, so that whoever deletes files has the time to finish doing so.
+        time.sleep(0.2 * attempt)
 
     def _look_at_checksum(self, visited: _Visited) -> None:
         known = self._checksums[visited.partition]
@@ -224,15 +243,14 @@ class _Visit:
         visitor: Broadcast,
         sent: np.ndarray | Broadcast,
         task: Any,
-        states: dict,
         threads: int,
     ):
         self.visitor, self.sent, self.task = visitor, sent, task
-        self.states, self.threads = states, threads
+        self.threads = threads
 
-    def __call__(self, partition: int, packed: Iterator[Packed]) -> Iterator[_Visited]:
+    def __call__(self, partition: int, paired: Iterator[tuple[Packed, Any]]) -> Iterator[_Visited]:
         # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
-        for item in list(packed):
+        for item, state in list(paired):
             rows = item.block.open()
             if rows is None:
                 yield _Visited(partition)
@@ -243,13 +261,17 @@ class _Visit:
             visitor = _serializer.loads(self.visitor.value)
             began = time.perf_counter()
             with _blas().limit(limits=self.threads, user_api="blas"):
-                answer = visitor(parameters, self.task, partition, rows, self.states.get(partition))
+                answer = visitor(parameters, self.task, partition, rows, state)
             seconds = time.perf_counter() - began
             yield _Visited(
                 partition, **answer._asdict(), seconds=seconds, checksum=item.block.checksum
             )
             return
         yield _Visited(partition, 0.0)
+
+
+def _stateless(packed: Packed) -> tuple[Packed, None]:
+    return packed, None
 
 
 _controller: ThreadpoolController | None = None
@@ -312,8 +334,13 @@ def _evict(rdd: RDD, partitions: list[int]) -> None:
         )
         field.setAccessible(True)
         master = field.get(environment).master()
-        for partition in partitions:
-            master.removeBlock(jvm.org.apache.spark.storage.RDDBlockId(rdd.id(), partition))
+        names = [jvm.org.apache.spark.storage.RDDBlockId(rdd.id(), p) for p in partitions]
+        for name in names:
+            master.removeBlock(name)
+        # The executors are told, not asked: a task that came before would find the old descriptor.
+        deadline = time.monotonic() + EVICTION_SECONDS
+        while any(master.getLocations(n).size() for n in names) and time.monotonic() < deadline:
+            time.sleep(0.01)
     except Py4JError:
         # This Spark is built otherwise: packing everything again is slow, and right all the same.
         level = rdd.getStorageLevel()

@@ -21,7 +21,7 @@ FLOORS = [
         "xorshift",
     },
     {"rows", "blockfiles", "dealing", "errors"},
-    {"cluster", "schema", "packing", "blocks", "rounds", "training", "shell"},
+    {"cluster", "schema", "packing", "sweeping", "blocks", "rounds", "training", "shell"},
     {"params", "columns", "persistence", "fitting", "network_fit", "classification"},
     {"cli"},
 ]

@@ -76,7 +76,7 @@ def test_ctrl_c_cancels_the_jobs_and_waits_until_the_fit_has_cleaned_up(cluster)
 
 def test_a_fit_that_was_interrupted_between_two_jobs_starts_no_other(cluster):
     cluster.checkpoint()
-    cluster._cancelled.set()
+    cluster._interrupted = True
     with pytest.raises(KeyboardInterrupt):
         cluster.checkpoint()
 

@@ -1,0 +1,137 @@
+"""What the cluster's floor knows of an application, and what it sends there."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import pytest
+from cluster_helpers import Counting, in_parts, pack_rdd
+from py4j.protocol import Py4JError
+from pyspark.cloudpickle import dumps
+
+import sparknn
+from sparknn import sweeping
+from sparknn.cluster import PACKAGES, Cluster, _lingering, _reporter, _zipped, unless_stopped
+from sparknn.errors import ClusterMismatchError
+from sparknn.rounds import Rounds
+
+
+def test_cores_are_counted_whatever_parallelism_the_user_has_set(cluster, monkeypatch):
+    monkeypatch.setattr(type(cluster.context), "defaultParallelism", 77)
+    assert cluster.cores == 2
+    assert cluster.executors == 1
+
+
+def test_every_executor_is_asked_again_until_it_was_reached(cluster, monkeypatch):
+    monkeypatch.setattr(Cluster, "executors", 2)
+    assert len(cluster.everywhere(lambda: 1)) == 4 * 2 * 2
+    monkeypatch.setattr(Cluster, "executors", 1)
+    assert len(cluster.everywhere(lambda: 1)) == 2 * 2
+
+
+def test_the_look_at_packages_needs_none_of_them():
+    task = dumps(_lingering(_reporter(PACKAGES), 0.0))
+    code = f"""
+import sys, os, pickle
+from pyspark import cloudpickle
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('sparknn', 'numpy', 'scipy', 'pandas', 'pyarrow'):
+            raise ImportError(name)
+for name in [n for n in sys.modules if n.split('.')[0] in ('sparknn', 'numpy', 'pandas')]:
+    del sys.modules[name]
+sys.meta_path.insert(0, Missing())
+os.environ['SPARK_LOCAL_DIRS'] = '/here'
+print(pickle.loads({task!r})(0)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "/here", done.stderr
+
+
+def test_another_python_on_a_worker_is_named_in_one_line(cluster, monkeypatch):
+    def fail(self, task):
+        raise Py4JError(
+            "[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.9 than that in "
+            "driver: 3.11, PySpark cannot run with different minor versions.\n at java"
+        )
+
+    monkeypatch.setattr(Cluster, "everywhere", fail)
+    with pytest.raises(ClusterMismatchError, match=r"a worker runs Python 3\.9, the driver 3\.11$"):
+        cluster._check_packages()
+
+
+def test_the_zip_that_is_shipped_has_a_name_of_its_own_contents(tmp_path):
+    package = tmp_path / "sparknn"
+    package.mkdir()
+    (package / "__init__.py").write_text("value = 1")
+    first, contents = _zipped(package)
+    assert first.startswith(f"sparknn-{sparknn.__version__}-")
+    assert _zipped(package)[0] == first
+    (tmp_path / first).write_bytes(contents)
+    assert zipfile.ZipFile(tmp_path / first).namelist() == ["sparknn/__init__.py"]
+    code = "import sparknn; print(sparknn.value)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {first!r}); {code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "1"
+    (package / "__init__.py").write_text("value = 2")
+    assert _zipped(package)[0] != first
+
+
+@pytest.mark.parametrize("error", [Py4JError("gone"), AttributeError("_jsc"), OSError("closed")])
+def test_what_a_dead_session_raises_ends_no_clean_up(error):
+    with unless_stopped("a test"):
+        raise error
+
+
+def slow_to_begin(rows):
+    time.sleep(4)
+    return rows
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_ctrl_c_twice_leaves_no_file_of_a_task_that_had_yet_to_write(
+    cluster, spark, block_files, pause
+):
+    rows = in_parts(spark, [[[1.0]], [[2.0]]]).mapPartitions(slow_to_begin)
+    tracker = spark.sparkContext.statusTracker()
+
+    def interrupt():
+        while not tracker.getActiveStageIds():
+            time.sleep(0.02)
+        time.sleep(1)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(pause)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        cluster.run(lambda: pack_rdd(cluster, rows, (), partitions=2))
+    assert not block_files()
+    time.sleep(5)
+    assert not block_files()
+    assert spark.range(10).count() == 10
+
+
+def test_a_sweep_that_finds_files_after_a_failure_looks_again(cluster, monkeypatch):
+    found = iter([[True], [True], [False]])
+    monkeypatch.setattr(Cluster, "everywhere", lambda self, task: next(found))
+    sweeping.sweep(cluster, "sparknn-none", aborted=True)
+    assert next(found, None) is None
+
+
+def test_a_round_sends_each_task_its_own_state_only(cluster, spark):
+    rows = in_parts(spark, [[[1.0]], [], [[2.0]]])
+    with pack_rdd(cluster, rows, (), partitions=3) as blocks, Rounds(blocks, Counting()) as rounds:
+        rounds.states = {0: 10, 2: 20}
+        received = rounds._with_states().mapPartitionsWithIndex(
+            lambda partition, pairs: [(partition, [state for _, state in pairs])]
+        )
+        assert received.collect() == [(0, [10]), (1, [None]), (2, [20])]
