@@ -12,16 +12,24 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyspark.ml.functions import array_to_vector
-from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
+from threadpoolctl import threadpool_limits
 
 from sparknn.cluster import Cluster
-from sparknn.schema import column_type, feature_columns
+from sparknn.rows import dense_rows
+from sparknn.schema import feature_columns
 
 __all__ = ["Prediction", "with_predictions"]
+
+ARROW = hasattr(F, "arrow_udf")
+"""Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
+
+PIECE_BYTES = 2**21
+"""Of features: a batch of Arrow's leaves the cache, and so would the network's layers."""
 
 
 class Prediction(NamedTuple):
@@ -68,12 +76,12 @@ def with_predictions(
             raise ValueError(f"the output column {name!r} exists already")
     if not wanted:
         return dataset
-    Cluster(dataset.sparkSession).prepare()
-    column = _vector_struct(dataset, features)
+    cluster = Cluster(dataset.sparkSession)
+    cluster.prepare()
+    (column,), _ = feature_columns(dataset, features)
     held = f"prediction_{uuid.uuid4().hex}"
-    computed = dataset.select(
-        "*", _column_function(predict, width, list(wanted))(column).alias(held)
-    )
+    compute = _column_function(predict, width, list(wanted), cluster.threads)
+    computed = dataset.select("*", compute(column).alias(held))
     outputs = [_output(F.col(held)[part], part, name, classes) for part, name in wanted.items()]
     return computed.select("*", *outputs).drop(held)
 
@@ -82,56 +90,84 @@ def _output(column: Column, part: str, name: str, classes: int) -> Column:
     """Return one column as MLlib gives it, with the attributes that its own stages read."""
     if part == "label":
         return column.alias(name, metadata={"ml_attr": {"type": "nominal", "num_vals": classes}})
-    # On the way from pandas NaN turned into null, which a vector cannot hold.
-    numbers = F.transform(column, lambda x: F.coalesce(x, F.lit(float("nan"))))
-    return array_to_vector(numbers).alias(name, metadata={"ml_attr": {"num_attrs": classes}})
+    if not ARROW:
+        # On the way from pandas NaN turned into null, which a vector cannot hold.
+        column = F.transform(column, lambda x: F.coalesce(x, F.lit(float("nan"))))
+    return array_to_vector(column).alias(name, metadata={"ml_attr": {"num_attrs": classes}})
 
 
-def _column_function(predict: Callable[[np.ndarray], Prediction], width: int, parts: list[str]):
+def _column_function(
+    predict: Callable[[np.ndarray], Prediction], width: int, parts: list[str], threads: int
+):
     """Return the column function that computes `parts` of a prediction as a struct."""
     vector = ArrayType(DoubleType())
     schema = StructType(
         [StructField(part, DoubleType() if part == "label" else vector) for part in parts]
     )
 
-    def compute(column: pd.DataFrame) -> pd.DataFrame:
-        prediction = predict(_matrix(column, width))._asdict()
-        return pd.DataFrame(
-            {
-                part: prediction[part] if part == "label" else list(prediction[part])
-                for part in parts
-            }
-        )
+    def compute(column: pa.Array) -> pa.Array:
+        found = _predictions(predict, column, width, threads)
+        return pa.StructArray.from_arrays([_arrow(found[part]) for part in parts], parts)
 
-    return F.pandas_udf(compute, schema)
+    def compute_by_pandas(column: pd.DataFrame | pd.Series) -> pd.DataFrame:
+        found = _predictions(predict, _from_pandas(column), width, threads)
+        lists = {part: found[part] if part == "label" else list(found[part]) for part in parts}
+        return pd.DataFrame(lists)
 
-
-def _vector_struct(dataset: DataFrame, features: str) -> Column:
-    """Return a vector or array column as the struct that Spark's vectors are made of."""
-    (column,), _ = feature_columns(dataset, features)
-    if isinstance(column_type(dataset, features), VectorUDT):
-        return column
-    return F.struct(
-        F.lit(1).alias("type"),
-        F.lit(None).cast("int").alias("size"),
-        F.lit(None).cast("array<int>").alias("indices"),
-        column.alias("values"),
-    )
+    if ARROW:
+        return F.arrow_udf(compute, schema)
+    return F.pandas_udf(compute_by_pandas, schema)
 
 
-def _matrix(column: pd.DataFrame, width: int) -> np.ndarray:
-    """Return vectors, as their structs' fields, as (rows, width) float64."""
-    values = column["values"].to_numpy()
-    dense = column["type"].to_numpy() != 0
-    indices, sizes = column["indices"].to_numpy(), column["size"].to_numpy()
-    matrix = np.zeros((len(values), width))
-    for row, numbers in enumerate(values):
-        size = None if numbers is None else len(numbers) if dense[row] else int(sizes[row])
-        if size != width:
-            found = "null" if size is None else f"{size} values wide"
-            raise ValueError(f"a row's features are {found}; the model takes {width} values")
-        if dense[row]:
-            matrix[row] = numbers
-        else:
-            matrix[row, indices[row]] = numbers
-    return matrix
+def _predictions(
+    predict: Callable[[np.ndarray], Prediction], column: pa.Array, width: int, threads: int
+) -> dict[str, np.ndarray]:
+    """Predict a batch of vectors or arrays, in pieces that stay in cache."""
+    step = max(1, PIECE_BYTES // (8 * width))
+    # An empty batch is a piece, too: it says how many classes there are.
+    starts = range(0, max(len(column), 1), step)
+    with threadpool_limits(threads, "blas"):
+        pieces = [predict(_matrix(column.slice(start, step), width)) for start in starts]
+    joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
+    return Prediction(*joined)._asdict()
+
+
+def _arrow(values: np.ndarray) -> pa.Array:
+    """Return labels, (rows,), as numbers, and scores, (rows, classes), as lists."""
+    if values.ndim == 1:
+        return pa.array(values)
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+
+
+def _from_pandas(column: pd.DataFrame | pd.Series) -> pa.Array:
+    """Return arrays, or vectors as pandas columns of their structs' fields, as Arrow has them."""
+    if isinstance(column, pd.Series):
+        return pa.array(column, pa.list_(pa.float64()), from_pandas=False)
+    fields = [
+        pa.field("type", pa.int8()),
+        pa.field("size", pa.int32()),
+        pa.field("indices", pa.list_(pa.int32())),
+        pa.field("values", pa.list_(pa.float64())),
+    ]
+    arrays = [
+        pa.array(column[field.name], field.type, from_pandas=field.name != "values")
+        for field in fields
+    ]
+    null = pa.array(column["values"].isna().to_numpy())
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=null)
+
+
+def _matrix(column: pa.Array, width: int) -> np.ndarray:
+    """Return arrays, or vectors as structs, as (rows, width) float64."""
+    matrix, null, wrong = dense_rows(column, width)
+    if not (null.any() or wrong.any()):
+        return matrix
+    row = column[int((null | wrong).argmax())].as_py()
+    if row is None:
+        found = "null"
+    elif isinstance(row, dict):
+        found = f"{len(row['values']) if row['type'] else row['size']} values wide"
+    else:
+        found = f"{len(row)} values wide"
+    raise ValueError(f"a row's features are {found}; the model takes {width} values")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Faults", "Layout", "Parser", "Table"]
+__all__ = ["Faults", "Layout", "Parser", "Table", "dense_rows"]
 
 WINDOW_BYTES = 4 * 2**20
 MOST_CLASSES = 2**20
@@ -176,7 +176,7 @@ class Parser:
             null = np.logical_or.reduce([_nulls(part) for part in parts])
             wrong = np.full(len(null), single != self.width)
         else:
-            features, null, wrong = _vectors(batch.column(0), self.width or 0)
+            features, null, wrong = dense_rows(batch.column(0), self.width or 0)
         targets = np.empty((batch.num_rows, len(layout.targets)))
         for index, name in enumerate(layout.targets):
             column = batch.column(single + index)
@@ -297,7 +297,7 @@ def _numbers(column: pa.Array) -> np.ndarray:
     return pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def _vectors(column: pa.Array, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def dense_rows(column: pa.Array, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a column of vectors or arrays as (rows, width) floats, with its null and odd rows."""
     null = _nulls(column)
     if pa.types.is_struct(column.type):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
-from pyspark.ml.linalg import Vectors
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
+from sparknn import columns
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
 
 
@@ -102,6 +106,46 @@ def test_features_of_another_width_are_an_error(model, spark: SparkSession) -> N
         model.transform(wide).collect()
     with pytest.raises(ValueError, match="takes"):
         model.predict(Vectors.dense(1.0))
+
+
+@pytest.mark.parametrize("kind", ["vector", "array<double>"])
+def test_null_features_are_an_error_that_says_so(model, spark: SparkSession, kind: str) -> None:
+    type_ = VectorUDT() if kind == "vector" else ArrayType(DoubleType())
+    empty = spark.createDataFrame([(None,)], StructType([StructField("features", type_)]))
+    with pytest.raises(Exception, match="features are null; the model takes 2 values"):
+        model.transform(empty).collect()
+
+
+def test_pieces_of_a_batch_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.arange(12.0).reshape(6, 2)
+    column = pa.array(features.tolist())
+    monkeypatch.setattr(columns, "PIECE_BYTES", 32)
+    found = columns._predictions(_echo, column, 2, 1)
+    np.testing.assert_array_equal(found["raw"], features)
+    np.testing.assert_array_equal(found["label"], features[:, 0])
+    assert columns._predictions(_echo, column[:0], 2, 1)["raw"].shape == (0, 2)
+
+
+def test_batches_of_pandas_are_read_as_those_of_arrow() -> None:
+    vectors = pd.DataFrame(
+        {
+            "type": [1, 0],
+            "size": [None, 2],
+            "indices": [None, np.array([1])],
+            "values": [np.array([0.5, np.nan]), np.array([1.5])],
+        }
+    )
+    expected = [[0.5, np.nan], [0.0, 1.5]]
+    np.testing.assert_array_equal(columns._matrix(columns._from_pandas(vectors), 2), expected)
+    arrays = pd.Series([np.array([0.5, np.nan]), np.array([0.0, 1.5])])
+    np.testing.assert_array_equal(columns._matrix(columns._from_pandas(arrays), 2), expected)
+    for gone in (pd.DataFrame([dict.fromkeys(vectors)]), pd.Series([None])):
+        with pytest.raises(ValueError, match="features are null"):
+            columns._matrix(columns._from_pandas(gone), 2)
+
+
+def _echo(features: np.ndarray) -> columns.Prediction:
+    return columns.Prediction(features, features, features[:, 0])
 
 
 def test_linear_models_score_in_float64(spark: SparkSession) -> None:
