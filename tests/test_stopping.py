@@ -1,0 +1,138 @@
+"""When estimators stop: held-out rows, a small gradient; and how they go on after being killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from sklearn.datasets import load_iris
+
+from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
+from sparknn.errors import CheckpointError, InvalidDataError, InvalidParamError
+
+SCRIPT = Path(__file__).parent / "scripts" / "checkpointed.py"
+
+
+@pytest.fixture(scope="module")
+def iris(spark: SparkSession) -> DataFrame:
+    """Iris with noise, and every third row held out."""
+    features, labels = load_iris(return_X_y=True)
+    features = features + np.random.default_rng(1).normal(0, 1, features.shape)
+    rows = [
+        (Vectors.dense(x), float(y), index % 3 == 0)
+        for index, (x, y) in enumerate(zip(features, labels, strict=True))
+    ]
+    data = spark.sparkContext.parallelize(rows, 2)
+    return spark.createDataFrame(data, ["features", "label", "held"]).cache()
+
+
+@pytest.mark.parametrize("solver", ["l-bfgs", "adam"])
+def test_held_out_rows_stop_a_perceptron_that_overfits(iris: DataFrame, solver: str) -> None:
+    model = MultilayerPerceptronClassifier(
+        layers=[4, 40, 3],
+        solver=solver,
+        maxIter=300,
+        tol=0.0,
+        stepSize=0.02,
+        blockSize=10,
+        validationIndicatorCol="held",
+        patience=4,
+    ).fit(iris)
+    losses = model.training.held_out_history
+    assert model.training.reason == "held-out loss no longer falling"
+    assert model.training.rows == 100
+    assert len(losses) == int(np.argmin(losses)) + 5 < 300
+    held = model.transform(iris.filter("held")).select("probability", "label").collect()
+    loss = -np.mean([np.log(row.probability[int(row.label)]) for row in held])
+    assert loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_held_out_rows_do_not_train_a_logistic_regression(iris: DataFrame) -> None:
+    params = {"regParam": 0.01, "tol": 1e-9}
+    part = LogisticRegression(**params).fit(iris.filter("not held"))
+    held = LogisticRegression(validationIndicatorCol="held", patience=300, **params).fit(iris)
+    np.testing.assert_allclose(
+        held.coefficientMatrix.toArray(), part.coefficientMatrix.toArray(), rtol=1e-2, atol=1e-3
+    )
+    assert held.summary.predictions.count() == 100
+
+
+@pytest.mark.parametrize(
+    ("column", "complaint"),
+    [("missing", "no column 'missing'"), ("label", "'label' is double"), ("gaps", "is null in")],
+)
+def test_a_column_that_cannot_tell_rows_apart_is_refused(iris, column, complaint) -> None:
+    data = iris.withColumn("gaps", F.when(F.col("label") > 0, F.col("held")))
+    with pytest.raises(InvalidDataError, match=complaint):
+        LogisticRegression(validationIndicatorCol=column).fit(data)
+
+
+def test_a_gradient_tolerance_is_for_full_batch_solvers(iris: DataFrame) -> None:
+    model = LogisticRegression(regParam=0.1, gradientTol=1e-2, tol=1e-12).fit(iris)
+    assert model.summary.reason == "gradient is small enough"
+    with pytest.raises(InvalidParamError, match="gradientTol must be 0 for solver='sgd'"):
+        LogisticRegression(solver="sgd", gradientTol=0.1).fit(iris)
+
+
+def test_checkpoints_of_another_fit_are_refused(iris: DataFrame, tmp_path, monkeypatch) -> None:
+    class Killed(Exception):
+        pass
+
+    def killed(self) -> None:
+        raise Killed
+
+    params = {"maxIter": 6, "tol": 0.0, "checkpointDir": str(tmp_path), "checkpointInterval": 2}
+    with monkeypatch.context() as patched:
+        patched.setattr("sparknn.training.checkpoints.Checkpoints.clear", killed)
+        with pytest.raises(Killed):
+            LogisticRegression(**params).fit(iris)
+    with pytest.raises(CheckpointError, match=r"maxIter was 6 and is 9\. Fit with the same"):
+        LogisticRegression(**{**params, "maxIter": 9}).fit(iris)
+    with pytest.raises(CheckpointError, match="rows was 150 and is 100"):
+        LogisticRegression(**params).fit(iris.filter("not held"))
+
+
+@pytest.mark.cluster
+def test_a_fit_whose_driver_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    """SIGKILL to the driver at three moments of one fit; a fourth process ends it."""
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(tmp_path / "checkpoints"), str(tmp_path / name)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
+    for number in range(2):
+        process = start("killed")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training\n"
+        deadline = time.monotonic() + 120
+        while _newest(tmp_path / "checkpoints") < 3 * (number + 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed").exists()
+    resumed, whole = start("resumed"), None
+    assert resumed.wait(240) == 0
+    whole = start("whole")
+    assert whole.wait(240) == 0
+    np.testing.assert_array_equal(
+        np.fromfile(tmp_path / "resumed"), np.fromfile(tmp_path / "whole")
+    )
+
+
+def _newest(directory: Path) -> int:
+    names = [path.name for path in directory.glob("checkpoint-*.npz")]
+    return max((int(name[11:20]) for name in names), default=0)
