@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,20 +18,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
 from sparknn.cluster import Cluster
+from sparknn.prediction import Prediction
 from sparknn.schema import column_type, feature_columns
 
-__all__ = ["Prediction", "with_predictions"]
-
-
-class Prediction(NamedTuple):
-    """What a classifier says of some rows.
-
-    raw, probability: (rows, classes) float64. label: (rows,) float64.
-    """
-
-    raw: np.ndarray
-    probability: np.ndarray
-    label: np.ndarray
+__all__ = ["with_predictions"]
 
 
 def with_predictions(

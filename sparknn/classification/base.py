@@ -24,16 +24,17 @@ from sparknn.classification.summary import (
 )
 from sparknn.classification.thresholds import check_thresholds
 from sparknn.cluster import Cluster
-from sparknn.columns import Prediction, with_predictions
-from sparknn.losses import loss as loss_named
+from sparknn.columns import with_predictions
+from sparknn.onnx_export import save_onnx
 from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
+from sparknn.prediction import Prediction, Predictor
 from sparknn.rows import Layout
 from sparknn.schema import feature_columns, feature_names, feature_width, numeric_column
 from sparknn.training import Fitted
 
-__all__ = ["ClassificationModel", "Classifier", "output_units"]
+__all__ = ["ClassificationModel", "Classifier"]
 
 
 class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
@@ -108,7 +109,7 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
     _trained: Training | None = None
     _summarised: tuple[Any, Any] = (None, None)
 
-    def _predictor(self, column: str):
+    def _predictor(self, column: str) -> Predictor:
         """Return the function from features, (rows, features), to a Prediction.
 
         column: "raw", "probability" or "label", the first one that is wanted.
@@ -163,6 +164,26 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
             self.numClasses,
         )
 
+    def toONNX(self, path: str) -> None:
+        """Save the model, without the stages before it, as an ONNX graph in a local file.
+
+        The input `features` is float32, (rows, features); the outputs `rawPrediction` and
+        `probability`, (rows, classes), and `prediction`, (rows,), are double, as `transform`'s
+        columns are. Thresholds are the model's at the time.
+
+        A logistic regression computes in double; what is lost is lost where features become
+        float32. Where that is too much (a date in seconds, say), centre such columns before
+        training. A perceptron's layers compute in float32, as they do here.
+
+        Raises
+        ------
+        MissingPackageError
+            If onnx is not installed: `pip install sparknn[onnx]`.
+        ValueError
+            If `path` is not local, or the graph is beyond ONNX's 2 GB.
+        """
+        save_onnx(self._predictor("raw"), path)
+
     def _predict_one(self, value: Vector) -> Prediction:
         row = np.asarray(value.toArray() if hasattr(value, "toArray") else value, np.float64)
         if row.shape != (self.numFeatures,):
@@ -200,10 +221,3 @@ def _weight_column(instance: Params) -> str | None:
     if not instance.hasParam("weightCol") or not instance.isSet("weightCol"):
         return None
     return instance.getOrDefault("weightCol") or None
-
-
-def output_units(units: str, scores: np.ndarray) -> np.ndarray:
-    """Return the outputs of a loss's units, in an array of their own."""
-    outputs = scores.copy()
-    loss_named(units).outputs(outputs)
-    return outputs
