@@ -54,7 +54,7 @@ def _onnx() -> Any:
         import onnx
     except ImportError as error:
         raise MissingPackageError(
-            "toONNX needs the package onnx: pip install sparknn[onnx]"
+            "toONNX needs the package onnx: pip install 'sparknn[onnx]'"
         ) from error
     return onnx
 
