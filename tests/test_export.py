@@ -19,7 +19,7 @@ from pyspark.ml.feature import (
     Normalizer,
     SQLTransformer,
     StandardScaler,
-    StringIndexer,
+    StringIndexerModel,
     VectorAssembler,
 )
 from pyspark.ml.linalg import Vectors
@@ -304,24 +304,24 @@ def test_paths_are_spelled_as_by_spark(tmp_path: Path, monkeypatch: pytest.Monke
 def columns() -> np.ndarray:
     """Three columns of features that are ill-scaled, and one that is constant, (60, 4)."""
     random = np.random.default_rng(3)
-    return np.column_stack([random.standard_normal((60, 3)) * [1, 1e4, 1e-3] + 7, np.full(60, 5.0)])
+    scaled = (random.standard_normal((60, 3)) + 0.5) * [1, 1e4, 1e-3]
+    return np.column_stack([scaled, np.full(60, 5.0)])
 
 
 @pytest.fixture(scope="module")
 def table(spark: SparkSession, columns: np.ndarray) -> DataFrame:
-    values = [
-        (*map(float, row), "yes" if row[0] > 7 else "no", Vectors.dense(row)) for row in columns
-    ]
+    values = [(*map(float, row), "yes", Vectors.dense(row)) for row in columns]
     names = ["a", "b", "c", "d", "word", "vector"]
     return spark.createDataFrame(values, names).coalesce(1).cache()
 
 
-def fitted(table: DataFrame, *stages) -> PipelineModel:
-    """A pipeline whose last stage learns which word a row has, from the column `scaled`."""
-    label = StringIndexer(inputCol="word", outputCol="number", stringOrderType="alphabetAsc")
-    model = LogisticRegression(featuresCol="scaled", labelCol="number", maxIter=5)
+def piped(table: DataFrame, *stages) -> PipelineModel:
+    """A pipeline that ends as a job's does, with a model of the column `scaled`."""
+    label = StringIndexerModel.from_labels(["no", "yes"], inputCol="word", outputCol="number")
+    model = LogisticRegressionModel(np.array([[2.0, -1, 1, 0.1]]), np.array([-0.8]), 2, False)
     words = IndexToString(inputCol="prediction", outputCol="said", labels=["no", "yes"])
-    return Pipeline(stages=[label, *stages, model, words]).fit(table)
+    fitted = Pipeline(stages=[label, *stages]).fit(table).stages
+    return PipelineModel([*fitted, model._set(featuresCol="scaled"), words])
 
 
 def assembler(**params) -> VectorAssembler:
@@ -350,7 +350,7 @@ STAGES = {
 def test_a_pipelines_scaling_is_carried_out(
     name: str, table: DataFrame, columns: np.ndarray, tmp_path: Path
 ) -> None:
-    pipeline = fitted(table, *STAGES[name]())
+    pipeline = piped(table, *STAGES[name]())
     pipeline.save(str(tmp_path / "pipeline"))
     loaded = load_numpy(tmp_path / "pipeline")
     expected = by_spark(pipeline, table)
@@ -363,7 +363,7 @@ def test_a_pipelines_scaling_is_carried_out(
 def test_a_pipelines_nan_is_an_error_that_names_the_column(
     table: DataFrame, columns: np.ndarray, tmp_path: Path
 ) -> None:
-    fitted(table, *STAGES["standard"]()).save(str(tmp_path / "pipeline"))
+    piped(table, *STAGES["standard"]()).save(str(tmp_path / "pipeline"))
     values = columns.copy()
     values[2, 1] = np.nan
     with pytest.raises(InvalidDataError, match="column 'b' holds NaN"):
@@ -392,7 +392,7 @@ def test_a_stage_that_cannot_be_carried_out_is_refused(
     name: str, table: DataFrame, tmp_path: Path
 ) -> None:
     stages, message = REFUSED[name]
-    fitted(table, *stages()).save(str(tmp_path / "pipeline"))
+    piped(table, *stages()).save(str(tmp_path / "pipeline"))
     with pytest.raises(UnsupportedModelError, match=message):
         load_numpy(tmp_path / "pipeline")
 
@@ -400,17 +400,17 @@ def test_a_stage_that_cannot_be_carried_out_is_refused(
 def test_a_pipeline_whose_writing_was_cut_short_is_refused(
     table: DataFrame, spark: SparkSession, tmp_path: Path
 ) -> None:
-    pipeline = fitted(table, *STAGES["a vector"]())
+    pipeline = piped(table, *STAGES["a vector"]())
     place = tmp_path / "pipeline"
     pipeline.save(str(place))
     mark_complete(spark, str(place))
     load_numpy(place)
-    (model,) = place.glob("stages/*_LogisticRegression_*")
+    (model,) = place.glob("stages/*_LogisticRegressionModel_*")
     (model / MARKER).unlink()
     with pytest.raises(IncompleteError, match=f"no {MARKER}"):
         load_numpy(place)
     model.rename(place / "elsewhere")
-    with pytest.raises(IncompleteError, match="lacks its stage LogisticRegression"):
+    with pytest.raises(IncompleteError, match="lacks its stage LogisticRegressionModel"):
         load_numpy(place)
 
 
