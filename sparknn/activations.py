@@ -17,9 +17,13 @@ __all__ = ["ACTIVATIONS", "Activation", "activation"]
 
 
 class Activation:
-    """A function of a layer's pre-activations, applied in place to arrays of (rows, units)."""
+    """A function of a layer's pre-activations, applied in place to arrays of (rows, units).
+
+    onnx: the name of ONNX's operator that computes the same.
+    """
 
     name: str
+    onnx: str
 
     def apply(self, z: np.ndarray) -> None:
         """Replace the pre-activations `z` by the activations."""
@@ -43,6 +47,7 @@ class Sigmoid(Activation):
     """The logistic function, 1 / (1 + exp(-z))."""
 
     name = "sigmoid"
+    onnx = "Sigmoid"
 
     def apply(self, z: np.ndarray) -> None:
         # Overflow of exp(-z) to infinity gives the right limit, 0, so it is no error.
@@ -65,6 +70,7 @@ class Tanh(Activation):
     """The hyperbolic tangent."""
 
     name = "tanh"
+    onnx = "Tanh"
 
     def apply(self, z: np.ndarray) -> None:
         np.tanh(z, out=z)
@@ -77,6 +83,7 @@ class Relu(Activation):
     """The rectifier, max(z, 0)."""
 
     name = "relu"
+    onnx = "Relu"
 
     def apply(self, z: np.ndarray) -> None:
         np.maximum(z, 0, out=z)
@@ -94,6 +101,7 @@ class Linear(Activation):
     """The identity."""
 
     name = "linear"
+    onnx = "Identity"
 
     def apply(self, z: np.ndarray) -> None:
         """Leave `z` as it is."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,27 +19,17 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 from threadpoolctl import threadpool_limits
 
 from sparknn.cluster import Cluster
+from sparknn.prediction import Prediction
 from sparknn.rows import dense_rows
 from sparknn.schema import feature_columns
 
-__all__ = ["Prediction", "with_predictions"]
+__all__ = ["with_predictions"]
 
 ARROW = hasattr(F, "arrow_udf")
 """Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
 
 PIECE_BYTES = 2**21
 """Of features: a batch of Arrow's leaves the cache, and so would the network's layers."""
-
-
-class Prediction(NamedTuple):
-    """What a classifier says of some rows.
-
-    raw, probability: (rows, classes) float64. label: (rows,) float64.
-    """
-
-    raw: np.ndarray
-    probability: np.ndarray
-    label: np.ndarray
 
 
 def with_predictions(

@@ -7,10 +7,13 @@ __all__ = [
     "ClusterMismatchError",
     "DiskSpaceError",
     "DivergenceError",
+    "IncompleteError",
     "InvalidDataError",
     "InvalidParamError",
     "LostBlockError",
+    "MissingPackageError",
     "SparknnError",
+    "UnsupportedModelError",
 ]
 
 
@@ -24,6 +27,18 @@ class InvalidDataError(SparknnError, ValueError):
 
 class InvalidParamError(SparknnError, ValueError):
     """A param or option whose value is out of range, or not implemented yet."""
+
+
+class IncompleteError(SparknnError, OSError):
+    """A saved model or estimator whose writing was cut short, or something else altogether."""
+
+
+class UnsupportedModelError(SparknnError, ValueError):
+    """A saved model, or a stage of a saved pipeline, that cannot do its work without Spark."""
+
+
+class MissingPackageError(SparknnError, ImportError):
+    """A package is needed that comes with one of the extras."""
 
 
 class DivergenceError(SparknnError, ArithmeticError):

@@ -29,9 +29,13 @@ def one_hot(targets: np.ndarray, units: int) -> np.ndarray:
 
 
 class Loss:
-    """Output units and the error on them, per row the sum over the units."""
+    """Output units and the error on them, per row the sum over the units.
+
+    onnx: the name of ONNX's operator that computes the units' outputs.
+    """
 
     name: str
+    onnx = "Identity"
     classifies = True
 
     def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -47,6 +51,7 @@ class SoftmaxCrossEntropy(Loss):
     """Softmax units with cross-entropy, -log p(label); targets are class labels."""
 
     name = "softmax"
+    onnx = "Softmax"
 
     def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         rows = np.arange(len(scores))
@@ -69,6 +74,7 @@ class SigmoidCrossEntropy(Loss):
     """Independent sigmoid units with cross-entropy, -t log o - (1 - t) log(1 - o)."""
 
     name = "sigmoid"
+    onnx = "Sigmoid"
 
     def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets = one_hot(targets, scores.shape[1])
@@ -140,6 +146,7 @@ class SigmoidSquaredError(Loss):
     """Sigmoid units with half the squared error: the neuron of the delta rule."""
 
     name = "sigmoid-squared"
+    onnx = "Sigmoid"
 
     def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         _sigmoid.apply(scores)

@@ -27,17 +27,10 @@ from pyspark.ml.util import (
 )
 from pyspark.sql import SparkSession
 
-from sparknn.errors import SparknnError
+from sparknn.errors import IncompleteError
+from sparknn.saved import MARKER, arrays_of, table_of
 
 __all__ = ["MARKER", "IncompleteError", "Persistent", "Reader", "Writer", "as_json", "path_on"]
-
-MARKER = "_COMPLETE"
-PART = 2**17
-"""Numbers to a row of Parquet: a model of any size is read and written in small pieces."""
-
-
-class IncompleteError(SparknnError, OSError):
-    """A saved model or estimator whose writing was cut short, or something else altogether."""
 
 
 class Persistent(MLReadable, MLWritable):
@@ -88,7 +81,7 @@ class Writer(MLWriter):
     def saveImpl(self, path: str) -> None:
         arrays = self.instance._arrays()
         if arrays:
-            table = pa.concat_tables([_table(name, array) for name, array in arrays.items()])
+            table = pa.concat_tables([table_of(name, array) for name, array in arrays.items()])
             frame = self.sparkSession.createDataFrame(table)
             frame.coalesce(1).write.parquet(f"{path}/data")
         shapes = {name: list(array.shape) for name, array in arrays.items()}
@@ -124,8 +117,8 @@ class Reader(MLReader):
         metadata = DefaultParamsReader.loadMetadata(path, session, name)
         arrays = {}
         if metadata["shapes"]:
-            rows = session.read.parquet(f"{path}/data").orderBy("name", "part").toArrow()
-            arrays = _arrays(rows, metadata["shapes"])
+            rows = session.read.parquet(f"{path}/data").toArrow()
+            arrays = arrays_of(rows, metadata["shapes"])
         instance = self.kind._restored(arrays, metadata["facts"])
         instance._resetUid(metadata["uid"])
         for name, value in metadata["paramMap"].items():
@@ -134,27 +127,6 @@ class Reader(MLReader):
                 metadata["paramMap"][name] = Matrices.dense(*columns.T.shape, columns.ravel())
         DefaultParamsReader.getAndSetParams(instance, metadata)
         return instance
-
-
-def _table(name: str, array: np.ndarray) -> pa.Table:
-    """Return an array as rows of (name, part, values)."""
-    flat = np.ascontiguousarray(array, np.float64).ravel()
-    parts = [flat[start : start + PART] for start in range(0, len(flat), PART)]
-    return pa.table(
-        {
-            "name": pa.array([name] * len(parts), pa.string()),
-            "part": pa.array(range(len(parts)), pa.int32()),
-            "values": pa.array(parts, pa.list_(pa.float64())),
-        }
-    )
-
-
-def _arrays(rows: pa.Table, shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    parts: dict[str, list[np.ndarray]] = {name: [np.empty(0)] for name in shapes}
-    for batch in rows.to_batches():
-        for name, values in zip(batch["name"].to_pylist(), batch["values"], strict=True):
-            parts[name].append(values.values.to_numpy())
-    return {name: np.concatenate(parts[name]).reshape(shape) for name, shape in shapes.items()}
 
 
 def _counterpart(session: SparkSession, kind: type[Persistent], path: str) -> Any:

@@ -22,13 +22,14 @@ from sparknn.classification.summary import (
 )
 from sparknn.classification.thresholds import check_thresholds
 from sparknn.cluster import Cluster
-from sparknn.columns import Prediction, with_predictions
+from sparknn.columns import with_predictions
 from sparknn.fitting import Trainable, weight_column
-from sparknn.losses import loss as loss_named
+from sparknn.onnx_export import save_onnx
 from sparknn.persistence import Persistent
+from sparknn.prediction import Prediction, Predictor
 from sparknn.training import Fitted
 
-__all__ = ["ClassificationModel", "Classifier", "output_units"]
+__all__ = ["ClassificationModel", "Classifier"]
 
 
 class Classifier(ProbabilisticClassifier, Trainable):
@@ -70,7 +71,7 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
     _trained: Training | None = None
     _summarised: tuple[Any, Any] = (None, None)
 
-    def _predictor(self, column: str):
+    def _predictor(self, column: str) -> Predictor:
         """Return the function from features, (rows, features), to a Prediction.
 
         column: "raw", "probability" or "label", the first one that is wanted.
@@ -125,6 +126,26 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
             self.numClasses,
         )
 
+    def toONNX(self, path: str) -> None:
+        """Save the model, without the stages before it, as an ONNX graph in a local file.
+
+        The input `features` is float32, (rows, features); the outputs `rawPrediction` and
+        `probability`, (rows, classes), and `prediction`, (rows,), are double, as `transform`'s
+        columns are. Thresholds are the model's at the time.
+
+        A logistic regression computes in double; what is lost is lost where features become
+        float32. Where that is too much (a date in seconds, say), centre such columns before
+        training. A perceptron's layers compute in float32, as they do here.
+
+        Raises
+        ------
+        MissingPackageError
+            If onnx is not installed: `pip install 'sparknn[onnx]'`.
+        ValueError
+            If `path` is not local, or the graph is beyond ONNX's 2 GB.
+        """
+        save_onnx(self._predictor("raw"), path)
+
     def _predict_one(self, value: Vector) -> Prediction:
         row = np.asarray(value.toArray() if hasattr(value, "toArray") else value, np.float64)
         if row.shape != (self.numFeatures,):
@@ -151,10 +172,3 @@ def _columns(model: Params) -> dict[str, Any]:
         for param in model.params
         if param.name.endswith("Col") and model.isDefined(param)
     }
-
-
-def output_units(units: str, scores: np.ndarray) -> np.ndarray:
-    """Return the outputs of a loss's units, in an array of their own."""
-    outputs = scores.copy()
-    loss_named(units).outputs(outputs)
-    return outputs

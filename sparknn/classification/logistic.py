@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,16 @@ from pyspark.ml.linalg import Matrix, Vector
 from pyspark.sql import DataFrame
 
 from sparknn.blocks import Blocks
-from sparknn.classification.base import ClassificationModel, Classifier, output_units
+from sparknn.classification.base import ClassificationModel, Classifier
 from sparknn.classification.compressed import compressed_matrix, compressed_vector, row_of
 from sparknn.classification.interchange import from_mllib, model_to_mllib
 from sparknn.classification.problem import BOUNDS, Problem
 from sparknn.classification.summary import Kind
-from sparknn.classification.thresholds import (
-    LogisticParams,
-    check_thresholds,
-    labels_by,
-    labels_of_margins,
-    odds,
-)
-from sparknn.columns import Prediction
+from sparknn.classification.thresholds import LogisticParams, check_thresholds
 from sparknn.errors import InvalidDataError
 from sparknn.fitting import Beginning, Wanted
 from sparknn.params import HasInitialWeights, require, with_setters
+from sparknn.prediction import LinearPredictor
 from sparknn.schema import declared_classes
 from sparknn.training import Fitted
 
@@ -266,23 +259,6 @@ def _constant_model(
     return model
 
 
-def _binary_predictor(coefficients: np.ndarray, intercept: float, positive: Callable):
-    """Return the predictor of two classes; `positive` tells which margins are class 1."""
-
-    def predict(features: np.ndarray) -> Prediction:
-        # Not by BLAS, in which a row's place decides how its sum is rounded: rows that are alike
-        # must tie, or curves over thresholds have points that are none.
-        margins = np.einsum("ij,j->i", features, coefficients) + intercept
-        zero = odds(margins)
-        return Prediction(
-            np.column_stack([-margins, margins]),
-            np.column_stack([zero, 1 - zero]),
-            positive(margins).astype(float),
-        )
-
-    return predict
-
-
 class LogisticRegressionModel(ClassificationModel, LogisticParams):
     """A fitted logistic regression.
 
@@ -357,27 +333,14 @@ class LogisticRegressionModel(ClassificationModel, LogisticParams):
         columns = [self.getProbabilityCol(), self.getPredictionCol(), self.getLabelCol()]
         return Kind(name, [*columns, self.getFeaturesCol(), weight])
 
-    def _predictor(self, column: str):
+    def _predictor(self, column: str) -> LinearPredictor:
         check_thresholds(self, self.numClasses)
         coefficients, intercepts = self._coefficients, self._intercepts
         if not self._multinomial:
-            return _binary_predictor(
-                coefficients[0], intercepts[0], labels_of_margins(self.getThreshold(), column)
-            )
+            threshold = self.getThreshold()
+            return LinearPredictor(coefficients, intercepts, False, threshold, column=column)
         thresholds = self.getThresholds() if self.isDefined(self.thresholds) else None
-
-        def predict(features: np.ndarray) -> Prediction:
-            margins = features @ coefficients.T + intercepts
-            # The infinite intercept of a single class would make softmax divide infinities.
-            finite = np.nan_to_num(margins, nan=np.nan, posinf=1e300)
-            probability = output_units("softmax", finite)
-            if thresholds is None:
-                labels = margins.argmax(axis=1)
-            else:
-                labels = labels_by(probability, thresholds)
-            return Prediction(margins, probability, labels.astype(float))
-
-        return predict
+        return LinearPredictor(coefficients, intercepts, True, thresholds=thresholds)
 
     @classmethod
     def fromMLlib(cls, model) -> LogisticRegressionModel:

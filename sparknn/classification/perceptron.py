@@ -14,20 +14,16 @@ from pyspark.ml.param.shared import HasElasticNetParam, HasRegParam, HasWeightCo
 from pyspark.sql import DataFrame
 
 from sparknn.blocks import Blocks
-from sparknn.classification.base import (
-    ClassificationModel,
-    Classifier,
-    output_units,
-)
+from sparknn.classification.base import ClassificationModel, Classifier
 from sparknn.classification.interchange import from_mllib, model_to_mllib
 from sparknn.classification.summary import Kind
-from sparknn.classification.thresholds import check_thresholds, labels_by
-from sparknn.columns import Prediction
+from sparknn.classification.thresholds import check_thresholds
 from sparknn.errors import InvalidParamError
 from sparknn.fitting import Beginning, Wanted
 from sparknn.network import Network
 from sparknn.network_fit import check_initial_weights, check_penalty, network_fit
 from sparknn.params import require, to_names, to_rates, with_setters
+from sparknn.prediction import NetworkPredictor, perceptron
 from sparknn.training import Fitted
 
 __all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
@@ -64,8 +60,7 @@ class _PerceptronParams(_MultilayerPerceptronParams):
         return self.getOrDefault(self.loss)
 
     def _network(self, dropout: float | list[float] = 0.0) -> Network:
-        loss = "sigmoid-squared" if self.getLoss() == "squared" else None
-        return Network(self.getLayers(), self.getActivation(), loss, dropout)
+        return perceptron(self.getLayers(), self.getActivation(), self.getLoss(), dropout)
 
 
 @with_setters
@@ -270,25 +265,10 @@ class MultilayerPerceptronClassificationModel(ClassificationModel, _PerceptronPa
         columns = [self.getPredictionCol(), self.getLabelCol(), ""]
         return Kind("MultilayerPerceptronClassification", columns)
 
-    def _predictor(self, column: str):
+    def _predictor(self, column: str) -> NetworkPredictor:
         check_thresholds(self, self.numClasses)
         thresholds = self.getThresholds() if self.isDefined(self.thresholds) else None
-        network, theta = self._network(), self._weights.astype(np.float32)
-
-        def predict(features: np.ndarray) -> Prediction:
-            scores = network.scores(theta, features).astype(np.float64)
-            probability = output_units(network.loss.name, scores)
-            if scores.shape[1] == 1:
-                scores = np.hstack([-scores, scores])
-                probability = np.hstack([1 - probability, probability])
-            probability /= probability.sum(axis=1, keepdims=True)
-            if thresholds is None:
-                labels = scores.argmax(axis=1)
-            else:
-                labels = labels_by(probability, thresholds)
-            return Prediction(scores, probability, labels.astype(float))
-
-        return predict
+        return NetworkPredictor(self._network(), self._weights.astype(np.float32), thresholds)
 
     @classmethod
     def fromMLlib(cls, model) -> MultilayerPerceptronClassificationModel:

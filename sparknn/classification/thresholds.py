@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 from pyspark.ml.classification import _LogisticRegressionParams
 from pyspark.ml.param import Param, Params, TypeConverters
 
+from sparknn.errors import InvalidParamError
 from sparknn.params import require
+from sparknn.prediction import fault_of_thresholds, threshold_of
 
-__all__ = ["LogisticParams", "check_thresholds", "labels_by", "labels_of_margins"]
+__all__ = ["LogisticParams", "check_thresholds"]
 
 
 class LogisticParams(_LogisticRegressionParams):
@@ -44,7 +43,7 @@ class LogisticParams(_LogisticRegressionParams):
         if self.isSet(self.thresholds):
             values = self.getOrDefault(self.thresholds)
             if len(values) == 2 and values[1] == 0 and not self.isSet(self.threshold):
-                return 0.0
+                return threshold_of(values)
         return super().getThreshold()
 
     def setThresholds(self, value: list[float]):
@@ -54,54 +53,11 @@ class LogisticParams(_LogisticRegressionParams):
 
 
 def check_thresholds(instance: Params, classes: int | None = None) -> None:
-    """Raise ValueError for thresholds out of range, or, with `classes`, of another number."""
+    """Raise InvalidParamError for thresholds out of range, or, with `classes`, too many or few."""
     if instance.hasParam("threshold"):
         require(instance, "threshold", lambda v: 0 <= v <= 1, "in [0, 1]")
         instance._checkThresholdConsistency()
-    require(
-        instance,
-        "thresholds",
-        lambda values: min(values, default=-1) >= 0 and list(values).count(0) <= 1,
-        "greater than 0, but for at most one 0",
-    )
-    if classes is None or not instance.isDefined("thresholds"):
-        return
-    count = len(instance.getOrDefault("thresholds"))
-    if count != classes:
-        raise ValueError(
-            f"{type(instance).__name__}: thresholds must be one for each class: there are "
-            f"{classes} classes and {count} thresholds"
-        )
-
-
-def labels_by(probability: np.ndarray, thresholds: list[float]) -> np.ndarray:
-    """Return each row's class, (rows,), whose probability over its threshold is largest.
-
-    probability: (rows, classes). A class of threshold 0 always wins.
-    """
-    scale = np.asarray(thresholds, np.float64)
-    scaled = np.full(probability.shape, np.inf)
-    np.divide(probability, scale, out=scaled, where=scale != 0)
-    return scaled.argmax(axis=1)
-
-
-def labels_of_margins(threshold: float, column: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return MLlib's rule from two classes' margins, (rows,), to whether they are class 1.
-
-    MLlib compares what it has computed already: margins where the raw column is wanted ("raw"),
-    else the column of probabilities ("probability"), else class 1's probability on its own
-    ("label"). They differ only where rounding, or a threshold of 0 or 1, decides.
-    """
-    if column == "raw":
-        with np.errstate(divide="ignore"):
-            limit = np.log(np.float64(threshold) / np.float64(1 - threshold))
-        return lambda margins: margins > limit
-    if column == "probability":
-        return lambda margins: 1 - odds(margins) > threshold
-    return lambda margins: odds(-margins) > threshold
-
-
-def odds(margins: np.ndarray) -> np.ndarray:
-    """Return the probability of class 0 for margins of class 1."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(margins))
+    if instance.isDefined("thresholds"):
+        fault = fault_of_thresholds(instance.getOrDefault("thresholds"), classes)
+        if fault:
+            raise InvalidParamError(f"{type(instance).__name__}: {fault}")
