@@ -304,8 +304,7 @@ class _FullBatch:
             objective.precise = precise
         total, loss, weight = np.zeros(objective.size), 0.0, 0.0
         out: np.ndarray = np.empty(objective.size, objective.dtype)
-        for start in range(0, len(rows.features), objective.chunk):
-            chunk = rows.between(start, start + objective.chunk)
+        for chunk in rows.chunks(objective.chunk):
             chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
             total += chunk_weight * out
             loss += chunk_weight * chunk_loss
@@ -362,7 +361,7 @@ class _Steps:
         others: what makes their sum over an epoch the weighted mean is this factor.
         """
         loss, weight = self.objective.gradient(theta, chunk, out, random)
-        used = len(chunk.features)
+        used = chunk.length
         if chunk.weights is not None and used:
             factor = weight / (self.mean_weight * used)
             out *= factor
@@ -401,7 +400,7 @@ class _Steps:
 
     def _chunk(self, rows: Rows, number: int) -> Rows:
         """Return one of `steps` chunks of nearly equal size."""
-        count = len(rows.features)
+        count = rows.length
         return rows.between(number * count // self.steps, (number + 1) * count // self.steps)
 
     def _random(self, epoch: int, partition: int, step: int) -> np.random.Generator | None:

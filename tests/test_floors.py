@@ -18,10 +18,11 @@ FLOORS = [
         "solvers",
         "network",
         "linear",
+        "sparse",
         "xorshift",
     },
-    {"rows", "blockfiles", "dealing", "errors"},
-    {"cluster", "schema", "packing", "blocks", "rounds", "training", "shell"},
+    {"rows", "vectors", "blockfiles", "sparsefiles", "dealing", "errors"},
+    {"cluster", "schema", "packing", "blocks", "moments", "rounds", "training", "shell"},
     {"params", "columns", "persistence", "classification"},
     {"cli"},
 ]
