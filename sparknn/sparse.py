@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
-__all__ = ["SparseRows", "between", "cast", "csr", "transposed_product"]
+__all__ = ["SparseRows", "between", "cast", "column_means", "csr", "transposed_product"]
 
 MOST_POINTED = np.iinfo(np.int32).max
 
@@ -67,6 +67,16 @@ def transposed_product(features, delta: np.ndarray, out: np.ndarray) -> None:
         met = csr(features.data, places, features.indptr, len(columns))
         out[:] = 0
         out[columns] = met.T @ delta
+
+
+def column_means(features: csr_array, step: int) -> np.ndarray:
+    """Return every `step`th column's mean and mean square, (2, columns) float64."""
+    chosen = features.indices % step == 0
+    places = features.indices[chosen] // step
+    values = features.data[chosen].astype(np.float64)
+    columns = -(-features.shape[1] // step)
+    sums = [np.bincount(places, numbers, columns) for numbers in (values, values**2)]
+    return np.array(sums) / features.shape[0]
 
 
 @dataclass(frozen=True)

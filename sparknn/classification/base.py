@@ -16,7 +16,7 @@ from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
 from sparknn.rows import Layout
-from sparknn.schema import feature_columns, feature_names, feature_width, numeric_column
+from sparknn.schema import feature_columns, feature_names, feature_shape, numeric_column
 from sparknn.training import Fitted
 
 __all__ = ["ClassificationModel", "Classifier", "binary_prediction", "output_units"]
@@ -48,9 +48,8 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
         columns.append(numeric_column(dataset, label))
         if weight:
             columns.append(numeric_column(dataset, weight))
-        standard = Layout.standard
-        if width is None:
-            width, standard = feature_width(dataset, features)
+        shape = feature_shape(dataset, features)
+        width, standard = shape[:2] if width is None else (width, Layout.standard)
         layout = Layout(
             features,
             single,
@@ -61,6 +60,8 @@ class Classifier(ProbabilisticClassifier, HasTraining, Persistent):
             standard,
             self.getHandleInvalid() == "skip",
             feature_names(dataset, features),
+            shape.sparse,
+            shape.row_bytes,
         )
         source = Source(layout, self._is_minibatch, precise, self.getSeed())
         return pack(cluster, dataset, source, self._partitions, columns)
