@@ -202,9 +202,9 @@ def _looked_at(cluster: Cluster, data: RDD, layout: Layout) -> Layout:
 def _require_narrow(layout: Layout) -> None:
     if layout.width and layout.width > WIDEST and not layout.sparse:
         raise InvalidDataError(
-            f"column {layout.features!r} is {layout.width} values wide. Only vectors can be that wide: "
-            f"as anything else rows are stored dense, and more than {WIDEST} values to a row would "
-            "exhaust the executors' memory; hash them into fewer columns (FeatureHasher), or "
+            f"column {layout.features!r} is {layout.width} values wide. Only vectors may be: other "
+            f"rows are stored dense, and more than {WIDEST} values to a row would exhaust the "
+            "executors' memory; hash them into fewer columns (FeatureHasher), or "
             "select some"
         )
 
