@@ -6,7 +6,8 @@ travel with it in every round.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,11 +34,11 @@ def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     squared_weights = sum(summary.weight_squares for summary in summaries)
     origin = np.zeros(blocks.features)
     with Rounds(blocks, _Sums()) as rounds:
-        sums, squares, set_in = _summed(rounds, origin)
-        full = set_in == blocks.rows
-        if full.any():
+        sums, squares = _summed(rounds, origin)
+        full = reduce(np.intersect1d, rounds.states.values())
+        if len(full):
             origin[full] = (sums[full] / blocks.weight).astype(np.float32)
-            sums, squares, _ = _summed(rounds, origin)
+            sums, squares = _summed(rounds, origin)
     free = blocks.weight - squared_weights / blocks.weight
     squares -= sums**2 / blocks.weight
     deviation = np.sqrt(np.maximum(squares, 0) / free) if free > 0 else np.zeros_like(squares)
@@ -45,34 +46,36 @@ def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _summed(rounds: Rounds, origin: np.ndarray) -> np.ndarray:
-    """Return sums, sums of squares and numbers of rows that set each column, (3, features)."""
+    """Return sums and sums of squares about `origin`, (2, features)."""
     outcome = rounds.run(origin, None, "sparknn: means and deviations of the columns")
-    return outcome.vector.reshape(3, -1)
+    return outcome.vector.reshape(2, -1)
 
 
 class _Sums:
-    """Visits a block for its columns' weighted sums and squares less `origin`, and their counts.
+    """Visits a block for its columns' weighted sums and squares less `origin`.
 
-    The origin is zero for a column that some row does not set.
+    The origin is zero for a column that some row does not set. What is kept of a block is the
+    numbers of the columns that all its rows set: few, or it would not be sparse.
     """
 
     def __call__(
-        self, origin: np.ndarray, task: None, partition: int, rows: Rows, state: None
+        self, origin: np.ndarray, task: None, partition: int, rows: Rows, state: Any
     ) -> Answer:
-        totals = np.zeros((3, len(origin)))
+        totals = np.zeros((2, len(origin)))
         part = np.empty(len(origin))
         shifted = origin.any()
+        set_in = np.zeros(len(origin), np.int64)
         for chunk in rows.chunks(CHUNK):
             features = chunk.features
+            set_in += np.bincount(features.indices, minlength=len(origin))
             values = features.data.astype(np.float64)
             if shifted:
                 values -= origin[features.indices]
-            ones = np.ones(chunk.length)
-            weights = ones if chunk.weights is None else chunk.weights.astype(np.float64)
-            for total, stored, factor in zip(
-                totals, (values, values**2, np.ones_like(values)), (weights, weights, ones)
-            ):
+            weights = np.ones(chunk.length)
+            if chunk.weights is not None:
+                weights = chunk.weights.astype(np.float64)
+            for total, stored in zip(totals, (values, values**2), strict=True):
                 powers = csr(stored, features.indices, features.indptr, len(origin))
-                transposed_product(powers, factor, part)
+                transposed_product(powers, weights, part)
                 total += part
-        return Answer(1.0, totals.ravel())
+        return Answer(1.0, totals.ravel(), state=np.flatnonzero(set_in == rows.length))
