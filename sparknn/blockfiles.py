@@ -12,11 +12,14 @@ import zlib
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from sparknn.objective import Rows
 from sparknn.rows import Faults
+from sparknn.sparse import column_means
 
 __all__ = ["Block", "BlockWriter", "DiskFull", "Packed", "Summary", "check_space"]
 
@@ -42,7 +45,7 @@ class DiskFull(Exception):
 class Block:
     """Where a partition's rows are, and how to read them.
 
-    path: the file. rows, features, targets: its sizes; `weighted` adds a column of weights.
+    path: of its file. rows, features, targets: its sizes; `weighted` adds a column of weights.
     offset: (features,) float64 that was subtracted from the features, or None.
     checksum: CRC-32 of the file, to notice a block that was packed again from other rows.
     """
@@ -58,6 +61,15 @@ class Block:
     @property
     def columns(self) -> int:
         return self.features + self.targets + self.weighted
+
+    @property
+    def sparse(self) -> bool:
+        return False
+
+    @property
+    def bytes(self) -> int:
+        """The size of what is stored."""
+        return 4 * self.rows * self.columns
 
     def open(self) -> Rows | None:
         """Return the rows, mapped into memory; None where the file is gone or of another size.
@@ -157,16 +169,26 @@ class BlockWriter:
         self.features = self.rows = self.checksum = 0
         self.weight = self.weight_squares = 0.0
         self.sums, self.squares = _nothing(), _nothing()
-        self.file = open(self.path + ".part", "wb")  # noqa: SIM115 - closed by finish or discard
+        self._open()
 
     def __enter__(self) -> BlockWriter:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        self._close()
+        self._remove()
+
+    def _open(self) -> None:
+        self.file = open(self.path + ".part", "wb")  # noqa: SIM115 - closed by finish or on exit
+
+    def _close(self) -> None:
         self.file.close()
+
+    def _remove(self) -> None:
+        """Remove what has not taken its final name."""
         Path(self.path + ".part").unlink(missing_ok=True)
 
-    def add(self, rows: np.ndarray) -> None:
+    def add(self, rows: Any) -> None:
         """Append a window of (rows, columns) floats; raise DiskFull where the disk has no room."""
         if not self.rows:
             self._begin(rows)
@@ -174,8 +196,7 @@ class BlockWriter:
         if self.offset is not None:
             features -= self.offset
         weights = rows[:, -1].astype(np.float64) if self.weighted else np.ones(len(rows))
-        self.weight += float(weights.sum())
-        self.weight_squares += float(weights @ weights)
+        self._weigh(weights)
         if self.moments:
             self.sums += weights @ features
             self.squares += weights @ np.square(features, dtype=np.float64)
@@ -184,6 +205,10 @@ class BlockWriter:
         self.file.write(data.data)
         self.checksum = zlib.crc32(data.data, self.checksum)
         self.rows += len(rows)
+
+    def _weigh(self, weights: np.ndarray) -> None:
+        self.weight += float(weights.sum())
+        self.weight_squares += float(weights @ weights)
 
     def _begin(self, rows: np.ndarray) -> None:
         self.features = rows.shape[1] - self.targets - self.weighted
@@ -202,17 +227,9 @@ class BlockWriter:
 
         classes: the first target holds class labels. compare: describe the block's segments.
         """
-        self.file.close()
+        self._close()
         os.replace(self.path + ".part", self.path)
-        block = Block(
-            self.path,
-            self.rows,
-            self.features,
-            self.targets,
-            self.weighted,
-            self.offset,
-            self.checksum,
-        )
+        block = self._block()
         rows = block.open()
         histogram = segments = None
         if rows is not None and self.rows:
@@ -228,6 +245,17 @@ class BlockWriter:
             segments=segments,
         )
         return Packed(block, [summary])
+
+    def _block(self) -> Block:
+        return Block(
+            self.path,
+            self.rows,
+            self.features,
+            self.targets,
+            self.weighted,
+            self.offset,
+            self.checksum,
+        )
 
 
 def check_space(path: str, needed: int) -> None:
@@ -247,7 +275,7 @@ def _histogram(rows: Rows) -> np.ndarray:
 
 def _segments(rows: Rows, classes: bool) -> np.ndarray:
     """Describe each segment by its rows, means and mean squares, as `Summary.segments` has them."""
-    bounds = np.linspace(0, len(rows.features), SEGMENTS + 1).astype(np.int64)
+    bounds = np.linspace(0, rows.length, SEGMENTS + 1).astype(np.int64)
     described = []
     # Each block has an offset of its own; what is compared is the features as they were.
     offset = rows.offset if rows.offset is not None and rows.offset.any() else None
@@ -262,15 +290,19 @@ def _segments(rows: Rows, classes: bool) -> np.ndarray:
             squares = means
         else:
             part = rows.between(start, stop)
-            compared = [_spread(part.features if offset is None else part.features + offset)]
-            if rows.targets is not rows.features:
-                compared.append(_spread(part.targets))
-            values = np.hstack(compared)
-            means = values.mean(axis=0, dtype=np.float64)
-            squares = np.einsum("ij,ij->j", values, values, dtype=np.float64) / (stop - start)
+            compared = [part.features if offset is None else part.features + offset]
+            if part.targets is not part.features:
+                compared.append(part.targets)
+            means, squares = np.hstack([_means(values) for values in compared])
         described.append(np.concatenate([[stop - start], means, squares]))
     return np.array(described)
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    return values[:, :: 1 + (values.shape[1] - 1) // MOST_COMPARED]
+def _means(values) -> np.ndarray:
+    """Return means and mean squares, (2, compared), of columns spread over all of `values`."""
+    step = 1 + (values.shape[1] - 1) // MOST_COMPARED
+    if issparse(values):
+        return column_means(values, step)
+    values = values[:, ::step]
+    squares = np.einsum("ij,ij->j", values, values, dtype=np.float64) / len(values)
+    return np.array([values.mean(axis=0, dtype=np.float64), squares])

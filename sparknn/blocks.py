@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from pyspark import RDD, StorageLevel
@@ -21,15 +22,16 @@ from sparknn.cluster import Cluster, unless_stopped
 from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
 from sparknn.packing import Packer, Source, nothing_packed
-from sparknn.rows import Layout
+from sparknn.rows import WIDEST, Layout, better_sparse, pair
 from sparknn.sweeping import sweep
+from sparknn.vectors import mean_stored
 
 __all__ = ["Blocks", "check_packed", "inspect", "pack"]
 
 logger = logging.getLogger("sparknn")
 
-WIDEST = 2**21
-"""Features that a row may have: tasks hold 64 such rows at a time, in float64, and sums of them."""
+LOOKED_AT = 200
+"""Elements of an RDD that show whether its vectors are sparse."""
 
 SMALL_PARTITION = 1000
 """Rows below which a partition is not worth a task of its own."""
@@ -52,6 +54,7 @@ class Blocks:
         filled = [block for block in blocks if block.rows]
         self.features = filled[0].features if filled else 0
         self.targets = filled[0].targets if filled else 0
+        self.sparse = any(block.sparse for block in filled)
         summaries = [summary for item in packed for summary in item.summaries]
         self.weight = sum(summary.weight for summary in summaries)
         self.skipped = sum(summary.seen for summary in summaries) - self.rows
@@ -69,13 +72,19 @@ class Blocks:
     @property
     def bytes(self) -> int:
         """The size of all block files."""
-        return sum(item.block.rows * item.block.columns * 4 for item in self.packed)
+        return sum(item.block.bytes for item in self.packed)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return each column's weighted mean and deviation, (features,) float64, as MLlib's.
 
-        The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below.
+        The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below. Those
+        of sparse blocks take a round or two.
         """
+        if self.sparse:
+            # A round stands on blocks, so that this import has to wait.
+            from sparknn.moments import sparse_moments
+
+            return sparse_moments(self)
         parts = [(item.block, s) for item in self.packed for s in item.summaries if s.weight > 0]
         weight = self.weight
         # Blocks have offsets of their own; sums are moved to the first one's before they add up.
@@ -140,6 +149,8 @@ def pack(
     DiskSpaceError
         If an executor's disk is too small.
     """
+    if isinstance(data, RDD):
+        source = replace(source, layout=_looked_at(cluster, data, source.layout))
     _require_narrow(source.layout)
     cluster.prepare()
     directory = f"sparknn-{uuid.uuid4().hex}"
@@ -175,12 +186,27 @@ def _pack(
     return _collect(cluster, dealt, packer, wanted)
 
 
+def _looked_at(cluster: Cluster, data: RDD, layout: Layout) -> Layout:
+    """Return the layout of an RDD, sparse where its first elements are better kept so."""
+    with cluster.described("sparknn: looking at the first rows"):
+        elements = data.take(LOOKED_AT)
+    width, stored, size = mean_stored(
+        [pair(element)[1] if layout.targets else element for element in elements]
+    )
+    if not better_sparse(layout.width or width, stored):
+        return layout
+    if layout.width is None:
+        layout = replace(layout, width=width, standard="the first row is")
+    return replace(layout, sparse=True, row_bytes=max(int(size), 1))
+
+
 def _require_narrow(layout: Layout) -> None:
-    if layout.width and layout.width > WIDEST:
+    if layout.width and layout.width > WIDEST and not layout.sparse:
         raise InvalidDataError(
-            f"column {layout.features!r} is {layout.width} values wide. Rows are stored dense, and "
-            f"more than {WIDEST} values to a row would exhaust the executors' memory: hash them "
-            "into fewer columns (FeatureHasher), or select some"
+            f"column {layout.features!r} is {layout.width} values wide. Only vectors may be: other "
+            f"rows are stored dense, and more than {WIDEST} values to a row would exhaust the "
+            "executors' memory; hash them into fewer columns (FeatureHasher), or "
+            "select some"
         )
 
 

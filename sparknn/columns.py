@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,16 @@ from threadpoolctl import threadpool_limits
 
 from sparknn.cluster import Cluster
 from sparknn.prediction import Prediction
-from sparknn.rows import dense_rows
 from sparknn.schema import feature_columns
+from sparknn.vectors import of_column
 
 __all__ = ["with_predictions"]
 
 ARROW = hasattr(F, "arrow_udf")
 """Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
+
+WIDE, WIDE_ROWS = 4096, 256
+"""Features above which vectors stay as they are stored: few of so many are set, as a rule."""
 
 PIECE_BYTES = 2**21
 """Of features: a batch of Arrow's leaves the cache, and so would the network's layers."""
@@ -112,11 +116,12 @@ def _predictions(
     predict: Callable[[np.ndarray], Prediction], column: pa.Array, width: int, threads: int
 ) -> dict[str, np.ndarray]:
     """Predict a batch of vectors or arrays, in pieces that stay in cache."""
-    step = max(1, PIECE_BYTES // (8 * width))
+    sparse = width > WIDE and pa.types.is_struct(column.type)
+    step = WIDE_ROWS if sparse else max(1, PIECE_BYTES // (8 * width))
     # An empty batch is a piece, too: it says how many classes there are.
     starts = range(0, max(len(column), 1), step)
     with threadpool_limits(threads, "blas"):
-        pieces = [predict(_matrix(column.slice(start, step), width)) for start in starts]
+        pieces = [predict(_matrix(column.slice(start, step), width, sparse)) for start in starts]
     joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
     return Prediction(*joined)._asdict()
 
@@ -147,12 +152,13 @@ def _from_pandas(column: pd.DataFrame | pd.Series) -> pa.Array:
     return pa.StructArray.from_arrays(arrays, fields=fields, mask=null)
 
 
-def _matrix(column: pa.Array, width: int) -> np.ndarray:
-    """Return arrays, or vectors as structs, as (rows, width) float64."""
-    matrix, null, wrong = dense_rows(column, width)
-    if not (null.any() or wrong.any()):
-        return matrix
-    row = column[int((null | wrong).argmax())].as_py()
+def _matrix(column: pa.Array, width: int, sparse: bool) -> Any:
+    """Return arrays, or vectors as structs, as (rows, width) float64, dense or CSR."""
+    vectors = of_column(column, width, sparse)
+    bad = vectors.null | vectors.wrong | vectors.broken
+    if not bad.any():
+        return vectors.features
+    row = column[int(bad.argmax())].as_py()
     if row is None:
         found = "null"
     elif isinstance(row, dict):

@@ -7,15 +7,17 @@ which rows arrive nor on who handles them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sparknn.blockfiles import check_space
+from sparknn.sparse import SparseRows
 
-__all__ = ["Spool", "alike", "fingerprint", "row_keys"]
+__all__ = ["SparseSpool", "Spool", "alike", "fingerprint", "row_keys"]
 
 BUCKET_BITS = 6
 
@@ -39,17 +41,28 @@ def _mixed(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def fingerprint(rows: np.ndarray) -> int:
+def fingerprint(rows: np.ndarray | SparseRows) -> int:
     """Return a number that adds up, modulo 2^64, over any way of cutting the same rows in two.
 
-    rows: (rows, columns) of floats. Where a task of an input without a fixed order is run again,
-    rows may come out twice and others not at all, under keys that are in order; sums before and
-    after the shuffle tell.
+    rows: (rows, columns) of floats, or sparse ones. Where a task of an input without a fixed
+    order is run again, rows may come out twice and others not at all, under keys that are in
+    order; sums before and after the shuffle tell.
     """
+    if isinstance(rows, SparseRows):
+        features = rows.features
+        values = np.ascontiguousarray(features.data, np.float32).view(np.uint32)
+        with np.errstate(over="ignore"):
+            # One more, so that a zero which is stored leaves a trace.
+            terms = (values + np.uint64(1)) * _factors(features.indices.astype(np.uint64))
+            return int(terms.sum(dtype=np.uint64)) + fingerprint(rows.rest)
     bits = np.ascontiguousarray(rows).view(np.uint32).sum(axis=0, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        factors = _mixed(np.arange(len(bits), dtype=np.uint64)) | np.uint64(1)
+        factors = _factors(np.arange(len(bits), dtype=np.uint64))
         return int((bits * factors).sum(dtype=np.uint64))
+
+
+def _factors(columns: np.ndarray) -> np.ndarray:
+    return _mixed(columns) | np.uint64(1)
 
 
 class Spool:
@@ -73,12 +86,10 @@ class Spool:
         self.file.close()
         Path(self.path).unlink(missing_ok=True)
 
-    def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
+    def add(self, keys: np.ndarray, rows: Any) -> None:
         """Append (rows, columns) with their keys, (rows,) uint64."""
         order = np.argsort(keys)
-        keys, rows = keys[order], np.ascontiguousarray(rows[order], self.dtype)
-        check_space(self.path, rows.nbytes)
-        self.file.write(rows.data)
+        keys, rows = keys[order], self._written(rows[order])
         buckets = (keys >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
         bounds = np.searchsorted(buckets, np.arange(2**BUCKET_BITS + 1))
         for bucket, (start, stop) in enumerate(pairwise(bounds)):
@@ -86,18 +97,76 @@ class Spool:
                 self.runs[bucket].append((self.rows + int(start), keys[start:stop]))
         self.fingerprint += fingerprint(rows)
         self.rows += len(rows)
-        self.columns = rows.shape[1]
 
-    def windows(self) -> Iterator[np.ndarray]:
+    def decoded(self, data: np.ndarray, lengths: np.ndarray) -> Any:
+        """Return rows of the bytes that they were sent as; `lengths`: bytes of each, (rows,)."""
+        return data.view(self.dtype).reshape(len(lengths), -1)
+
+    def _written(self, rows: Any) -> Any:
+        """Write rows to the file and return them as they are there."""
+        rows = np.ascontiguousarray(rows, self.dtype)
+        self._write(rows)
+        self.columns = rows.shape[1]
+        return rows
+
+    def _write(self, data: np.ndarray) -> None:
+        check_space(self.path, data.nbytes)
+        self.file.write(data.data)
+
+    def windows(self) -> Iterator:
         """Yield all rows, (rows, columns), by ascending key, a bucket at a time."""
         if not self.rows:
             return
         self.file.flush()
-        data = np.memmap(self.path, self.dtype, "r", shape=(self.rows, self.columns))
+        read = self._reader()
         for runs in self.runs:
             if runs:
-                rows = np.concatenate([data[first : first + len(keys)] for first, keys in runs])
+                rows = read([(first, len(keys)) for first, keys in runs])
                 yield rows[np.argsort(np.concatenate([keys for _, keys in runs]))]
+
+    def _reader(self) -> Callable[[list[tuple[int, int]]], Any]:
+        """Return the function that reads runs of rows: of each the first row, and how many."""
+        data = np.memmap(self.path, self.dtype, "r", shape=(self.rows, self.columns))
+        return lambda runs: np.concatenate([data[first : first + rows] for first, rows in runs])
+
+
+class SparseSpool(Spool):
+    """A spool of `SparseRows`.
+
+    width: their features; others: their targets and weight.
+    """
+
+    def __init__(self, path: str, width: int, others: int):
+        super().__init__(path, np.int32)
+        self.width, self.others = width, others
+        self.lengths: list[np.ndarray] = []
+
+    def decoded(self, data: np.ndarray, lengths: np.ndarray) -> SparseRows:
+        return SparseRows.decoded(data.view(np.int32), lengths // 4, self.width, self.others)
+
+    def _written(self, rows: SparseRows) -> SparseRows:
+        words, lengths = rows.encoded()
+        self._write(words)
+        self.lengths.append(lengths)
+        return rows
+
+    def _reader(self) -> Callable[[list[tuple[int, int]]], SparseRows]:
+        lengths = np.concatenate(self.lengths)
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        # A row without values, targets and weight is a row all the same, of no words.
+        words = np.memmap(self.path, np.int32, "r") if bounds[-1] else np.empty(0, np.int32)
+
+        def read(runs: list[tuple[int, int]]) -> SparseRows:
+            return SparseRows.decoded(
+                np.concatenate(
+                    [words[bounds[first] : bounds[first + rows]] for first, rows in runs]
+                ),
+                np.concatenate([lengths[first : first + rows] for first, rows in runs]),
+                self.width,
+                self.others,
+            )
+
+        return read
 
 
 def alike(segments: list[np.ndarray]) -> bool:

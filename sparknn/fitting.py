@@ -28,7 +28,7 @@ from sparknn.schema import (
     column_type,
     feature_columns,
     feature_names,
-    feature_width,
+    feature_shape,
     numeric_column,
     quoted,
 )
@@ -240,9 +240,8 @@ def _packed(
     columns += [numeric_column(dataset, name) for name in wanted.targets]
     if weight:
         columns.append(numeric_column(dataset, weight))
-    width, standard = wanted.width, Layout.standard
-    if width is None:
-        width, standard = feature_width(dataset, features)
+    shape = feature_shape(dataset, features)
+    width, standard = shape[:2] if wanted.width is None else (wanted.width, Layout.standard)
     layout = Layout(
         features,
         single,
@@ -253,6 +252,8 @@ def _packed(
         standard,
         estimator.getHandleInvalid() == "skip",
         feature_names(dataset, features),
+        shape.sparse,
+        shape.row_bytes,
     )
     compare = estimator._is_minibatch and like is None
     source = Source(layout, compare, wanted.precise, estimator.getSeed())

@@ -11,6 +11,7 @@ import numpy as np
 
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
+from sparknn.sparse import cast, transposed_product
 
 __all__ = ["LinearObjective"]
 
@@ -114,15 +115,13 @@ class LinearObjective:
 
         Returns the mean loss and the total weight, both without any penalty.
         """
-        total = float(
-            len(rows.features) if rows.weights is None else rows.weights.sum(dtype=np.float64)
-        )
+        total = float(rows.length if rows.weights is None else rows.weights.sum(dtype=np.float64))
         if total == 0:
             out[:] = 0
             return 0.0, 0.0
         weights, intercepts = self._centred(theta)
         shift = -self.centre if rows.offset is None else rows.offset - self.centre
-        features = np.asarray(rows.features, np.float64 if self.precise else np.float32)
+        features = cast(rows.features, np.float64 if self.precise else np.float32)
         delta = (features @ weights.astype(features.dtype, copy=False)).astype(np.float64)
         delta += intercepts + shift @ weights
         losses = self.loss.value_and_delta(delta, rows.targets)
@@ -134,7 +133,7 @@ class LinearObjective:
         sums = delta.sum(axis=0)
         split = self.features * self.units
         gradient = out[:split].reshape(self.features, self.units)
-        gradient[:] = features.T @ delta.astype(features.dtype, copy=False)
+        transposed_product(features, delta.astype(features.dtype, copy=False), gradient)
         gradient += shift[:, np.newaxis] * sums
         gradient *= self.inverse_scale[:, np.newaxis]
         if self.intercept:

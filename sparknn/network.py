@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import issparse
 
 from sparknn.activations import activation as activation_named
 from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
+from sparknn.sparse import cast, csr, transposed_product
 from sparknn.xorshift import XorShift
 
 __all__ = ["Network"]
@@ -124,7 +126,7 @@ class Network:
     def scores(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Return the last layer's pre-activations, (rows, units)."""
         theta = np.asarray(theta, self.dtype)
-        z: np.ndarray = np.asarray(features, self.dtype)
+        z = cast(features, self.dtype)
         for layer, (weights, biases) in enumerate(self.views(theta)):
             z = z @ weights
             z += biases
@@ -150,13 +152,13 @@ class Network:
         `theta` and `out` are (size,) of the network's dtype. With `random`, units are dropped.
         Returns the mean loss and the total weight, both without any penalty.
         """
-        total = float(len(rows.features) if rows.weights is None else rows.weights.sum())
+        total = float(rows.length if rows.weights is None else rows.weights.sum())
         if total == 0:
             out[:] = 0
             return 0.0, 0.0
-        if self._workspace is None or self._workspace.rows < len(rows.features):
-            self._workspace = _Workspace(self, len(rows.features))
-        work = self._workspace.first(len(rows.features))
+        if self._workspace is None or self._workspace.rows < rows.length:
+            self._workspace = _Workspace(self, rows.length)
+        work = self._workspace.first(rows.length)
         layers = self.views(theta)
         self._forward(layers, rows.features, work, random)
         delta = work.z[-1]
@@ -176,18 +178,27 @@ class Network:
         for layer, (weights, biases) in enumerate(layers):
             work.inputs[layer] = a = self._drop(layer, a, work, random)
             z = work.z[layer]
-            np.dot(a, weights, out=z)
+            if issparse(a):
+                z[:] = a @ weights
+            else:
+                np.dot(a, weights, out=z)
             z += biases
             if layer < len(self.activations):
                 self.activations[layer].apply(z)
             a = z
 
-    def _drop(self, layer: int, a: np.ndarray, work: _Workspace, random) -> np.ndarray:
+    def _drop(self, layer: int, a, work: _Workspace, random):
         """Return `a` with units left out at random and the others scaled up."""
         rate = self.dropout[layer]
         if not rate or random is None:
             work.masks[layer] = None
             return a
+        if issparse(a):
+            # What is not stored is zero, dropped or not.
+            kept = random.random(a.nnz, dtype=np.float32) >= rate
+            return csr(
+                a.data * (kept * self.dtype(1 / (1 - rate))), a.indices, a.indptr, a.shape[1]
+            )
         mask = random.random(a.shape, dtype=np.float32) >= rate
         work.masks[layer] = mask = mask * self.dtype(1 / (1 - rate))
         return a * mask
@@ -197,7 +208,7 @@ class Network:
         delta = work.z[-1]
         for layer in reversed(range(len(layers))):
             weights_gradient, biases_gradient = gradients[layer]
-            np.dot(work.inputs[layer].T, delta, out=weights_gradient)
+            transposed_product(work.inputs[layer], delta, weights_gradient)
             np.sum(delta, axis=0, out=biases_gradient)
             if layer == 0:
                 break

@@ -5,32 +5,61 @@ The cluster's floor trains anything that is an `Objective`; it never learns whic
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from scipy.sparse import issparse
+
+from sparknn.sparse import between
 
 __all__ = ["L2", "ElasticNet", "Objective", "Rows"]
+
+
+STORED = 2**17
+"""Stored values to a chunk of sparse rows at the least: about what a core's cache holds."""
 
 
 class Rows(NamedTuple):
     """Some training rows, as views of a block.
 
-    features: (rows, features) float array, each column less its `offset`.
+    features: (rows, features) float array, dense, each column less its `offset`; or a CSR array
+    of SciPy's, which never has an offset.
     targets: (rows, targets) float array.
     weights: (rows,) float array, or None where all rows weigh the same.
     offset: (features,) float64 array, or None where nothing was subtracted.
     """
 
-    features: np.ndarray
-    targets: np.ndarray
+    features: Any
+    targets: Any
     weights: np.ndarray | None = None
     offset: np.ndarray | None = None
 
+    @property
+    def length(self) -> int:
+        """The number of rows."""
+        return self.features.shape[0]
+
     def between(self, start: int, stop: int) -> Rows:
-        """Return the rows from `start` up to, without, `stop`."""
+        """Return the rows from `start` up to, without, `stop`, as views."""
         weights = None if self.weights is None else self.weights[start:stop]
-        return Rows(self.features[start:stop], self.targets[start:stop], weights, self.offset)
+        features = between(self.features, start, stop)
+        if self.targets is self.features:
+            return Rows(features, features, weights, self.offset)
+        return Rows(features, self.targets[start:stop], weights, self.offset)
+
+    def chunks(self, size: int) -> Iterator[Rows]:
+        """Yield all rows in chunks of `size`; sparse ones in larger chunks, by what they store.
+
+        Each chunk costs additions as wide as the features, which products with a few stored
+        values could not outweigh.
+        """
+        if issparse(self.features):
+            stored = max(STORED, 4 * self.features.shape[1])
+            size = max(size, stored * self.length // max(self.features.nnz, 1))
+        for start in range(0, self.length, size):
+            yield self.between(start, start + size)
 
 
 class Objective(Protocol):

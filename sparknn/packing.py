@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +20,19 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
 from sparknn.cluster import Cluster
-from sparknn.dealing import Spool, fingerprint, row_keys
+from sparknn.dealing import SparseSpool, Spool, fingerprint, row_keys
 from sparknn.rows import Faults, Layout, Parser
+from sparknn.sparse import SparseRows
+from sparknn.sparsefiles import SparseWriter
 
 __all__ = ["Packer", "Source", "nothing_packed"]
 
 BATCH_BYTES = 8 * 2**20
 BATCH_ROWS = 1000
 """A batch of rows on its way from the JVM, where their width is known and where it is not."""
+
+SPARSE_ROWS = 4000
+"""Rows of a batch at the most where a few of the first tell how large sparse ones are."""
 
 RECORD = "packed binary"
 DEALT = "key bigint, row binary, packed binary"
@@ -56,7 +62,8 @@ class Packer:
     @property
     def dtype(self) -> type:
         """In what rows travel: float64 as long as an offset may have to be subtracted."""
-        return np.float64 if self.source.precise else np.float32
+        offset = self.source.precise and not self.source.layout.sparse
+        return np.float64 if offset else np.float32
 
     def in_place(self, rows: DataFrame | RDD) -> RDD:
         """Return the RDD that packs each partition where it is."""
@@ -87,7 +94,7 @@ class Packer:
 
     def _writer(self, partition: int) -> BlockWriter:
         layout = self.source.layout
-        return BlockWriter(
+        return (SparseWriter if layout.sparse else BlockWriter)(
             _block_directory(self.directory, partition),
             f"{partition}-{TaskContext.get().taskAttemptId()}",
             len(layout.targets),
@@ -145,8 +152,9 @@ class Packer:
         for positions, rows in parser.objects(objects, labelled):
             sent += fingerprint(rows)
             keys = row_keys(self.source.seed, partition, positions).view(np.int64)
-            for key, row in zip(keys.tolist(), rows, strict=True):
-                yield key, bytearray(row.tobytes()), None
+            data, bounds = _encoded(rows)
+            for key, (start, stop) in zip(keys.tolist(), pairwise(bounds.tolist()), strict=True):
+                yield key, bytearray(data[start:stop]), None
         yield partition, None, bytearray(_pickled(_report(partition, parser, sent)))
 
     def _assemble(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -158,35 +166,36 @@ class Packer:
         )
         reports: list[Summary] = []
         try:
-            with Spool(spool_path, self.dtype) as spool:
+            with self._spool(spool_path) as spool:
                 for batch in batches:
-                    _take_rows(batch, spool, reports, self.dtype)
+                    self._take_rows(batch, spool, reports)
                 arrived = Summary(-1, 0, Faults(), fingerprint=-spool.fingerprint)
                 packed = self._write(partition, spool.windows(), lambda: arrived)
         except DiskFull as problem:
             packed = replace(nothing_packed(), problem=str(problem))
         yield _record(replace(packed, summaries=packed.summaries + reports))
 
+    def _spool(self, path: str) -> Spool:
+        layout = self.source.layout
+        if not layout.sparse:
+            return Spool(path, self.dtype)
+        others = len(layout.targets) + (layout.weight is not None)
+        return SparseSpool(path, layout.width or 0, others)
 
-def _take_rows(batch: pa.RecordBatch, spool: Spool, reports: list, dtype: type) -> None:
-    """Spool the rows of a dealt batch and set the source partitions' reports aside."""
-    is_row = batch.column(1).is_valid().to_numpy(zero_copy_only=False)
-    keys = batch.column(0).to_numpy()[is_row].view(np.uint64)
-    for index in np.flatnonzero(~is_row):
-        reports.append(_serializer.loads(batch.column(2)[index].as_py()))
-    rows = batch.column(1).drop_null()
-    if len(rows):
-        lengths = pc.binary_length(rows)
-        width = lengths[0].as_py()
-        # Rows of another width stop the fit on the driver, which knows all partitions' reports.
-        same = pc.equal(lengths, width)
-        rows, keys = rows.filter(same), keys[same.to_numpy(zero_copy_only=False)]
-        data = np.frombuffer(rows.buffers()[2], np.uint8)
-        start = rows.offset * width
-        table: np.ndarray = (
-            data[start : start + len(rows) * width].view(dtype).reshape(len(rows), -1)
-        )
-        spool.add(keys, table)
+    def _take_rows(self, batch: pa.RecordBatch, spool: Spool, reports: list) -> None:
+        """Spool the rows of a dealt batch and set the source partitions' reports aside."""
+        is_row = batch.column(1).is_valid().to_numpy(zero_copy_only=False)
+        keys = batch.column(0).to_numpy()[is_row].view(np.uint64)
+        for index in np.flatnonzero(~is_row):
+            reports.append(_serializer.loads(batch.column(2)[index].as_py()))
+        rows = batch.column(1).drop_null()
+        if not len(rows):
+            return
+        if not self.source.layout.sparse:
+            # Rows of another width stop the fit on the driver, which knows all reports.
+            same = pc.equal(pc.binary_length(rows), pc.binary_length(rows)[0])
+            rows, keys = rows.filter(same), keys[same.to_numpy(zero_copy_only=False)]
+        spool.add(keys, spool.decoded(*_content(rows)))
 
 
 def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
@@ -198,7 +207,9 @@ def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
     be using that one.
     """
     wanted = BATCH_ROWS
-    if layout.width:
+    if layout.sparse:
+        wanted = min(max(BATCH_BYTES // max(layout.row_bytes, 1), 1), SPARSE_ROWS)
+    elif layout.width:
         wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
     setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
     session = rows.sparkSession
@@ -210,16 +221,33 @@ def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
     return DataFrame(planned, SparkSession(session.sparkContext, copy))
 
 
-def _keyed_batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
+def _keyed_batch(keys: np.ndarray, rows: np.ndarray | SparseRows) -> pa.RecordBatch:
     """Return rows as one binary value each beside their keys, without a copy per row."""
-    width = rows.shape[1] * rows.itemsize
-    offsets = np.arange(len(rows) + 1, dtype=np.int32) * width
-    data = pa.py_buffer(np.ascontiguousarray(rows))
-    binary = pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(offsets), data])
+    data, bounds = _encoded(rows)
+    offsets = pa.py_buffer(bounds.astype(np.int32))
+    binary = pa.Array.from_buffers(pa.binary(), len(rows), [None, offsets, pa.py_buffer(data)])
     nothing = pa.nulls(len(rows), pa.binary())
     return pa.RecordBatch.from_arrays(
         [pa.array(keys.view(np.int64)), binary, nothing], ["key", "row", "packed"]
     )
+
+
+def _encoded(rows: np.ndarray | SparseRows) -> tuple[memoryview, np.ndarray]:
+    """Return rows as bytes, and where in them each begins and the last one ends, (rows + 1,)."""
+    if isinstance(rows, SparseRows):
+        words, lengths = rows.encoded()
+        return words.data.cast("B"), np.concatenate([[0], 4 * np.cumsum(lengths)])
+    data = np.ascontiguousarray(rows)
+    return data.data.cast("B"), np.arange(len(rows) + 1) * (rows.shape[1] * rows.itemsize)
+
+
+def _content(rows: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bytes of binary values, one after another, and the length of each, (rows,)."""
+    lengths = pc.binary_length(rows).to_numpy(zero_copy_only=False).astype(np.int64)
+    kind = np.int64 if pa.types.is_large_binary(rows.type) else np.int32
+    start = int(np.frombuffer(rows.buffers()[1], kind)[rows.offset])
+    data = np.frombuffer(rows.buffers()[2], np.uint8) if lengths.any() else np.empty(0, np.uint8)
+    return data[start : start + int(lengths.sum())], lengths
 
 
 def _keyed_report(report: Summary) -> pa.RecordBatch:

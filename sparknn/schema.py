@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
@@ -10,17 +11,22 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BooleanType, DataType, NumericType
 
 from sparknn.errors import InvalidDataError
+from sparknn.rows import better_sparse
 
 __all__ = [
+    "FeatureShape",
     "column_type",
     "declared_classes",
     "feature_columns",
     "feature_names",
-    "feature_width",
+    "feature_shape",
     "is_numeric",
     "numeric_column",
     "quoted",
 ]
+
+LOOKED_AT = 200
+"""Rows that show whether vectors are sparse."""
 
 MOST_NAMES = 10_000
 """Features up to which their own names stand in messages."""
@@ -58,23 +64,51 @@ def feature_columns(data: DataFrame, features: str | Sequence[str]) -> tuple[lis
     )
 
 
-def feature_width(data: DataFrame, features: str | Sequence[str]) -> tuple[int | None, str]:
-    """Return how many features the rows have, and what says so; None where there is no row.
+class FeatureShape(NamedTuple):
+    """What is known of a data set's features before any row is packed.
+
+    width: how many they are, None where there is no row. standard: what says so, with a verb.
+    sparse: whether rows are better kept as what they store. row_bytes: of a sparse layout's mean
+    row on its way from the JVM.
+    """
+
+    width: int | None
+    standard: str
+    sparse: bool = False
+    row_bytes: int = 0
+
+
+def feature_shape(data: DataFrame, features: str | Sequence[str]) -> FeatureShape:
+    """Return the width of the features, and for a column of vectors whether to keep it sparse.
 
     Names are counted, a vector column's metadata is believed, and else the first row that is not
-    null decides, as in MLlib: on the driver, so that all partitions go by the same one.
+    null decides, as in MLlib: on the driver, so that all partitions go by the same one. Sparse is
+    what the first rows are.
     """
     if not isinstance(features, str):
-        return len(features), "the list of columns is"
+        return FeatureShape(len(features), "the list of columns is")
     (column,), _ = feature_columns(data, features)
+    filled = data.filter(F.col(quoted(features)).isNotNull())
+    if not isinstance(column_type(data, features), VectorUDT):
+        first = filled.select(F.size(column).alias("width")).first()
+        return FeatureShape(None if first is None else int(first["width"]), "the first row is")
+    values = column["values"]
+    dense = column["size"].isNull()
+    stored = F.when(dense, F.size(F.filter(values, lambda x: x != 0))).otherwise(F.size(values))
+    looks = filled.select(
+        F.coalesce(column["size"], F.size(values)).alias("width"),
+        stored.alias("stored"),
+        (F.size(values) * F.when(dense, 8).otherwise(12)).alias("bytes"),
+    )
+    seen = looks.limit(LOOKED_AT).collect()
     declared = data.schema[features].metadata.get("ml_attr", {}).get("num_attrs")
-    if declared is not None:
-        return int(declared), "the column's metadata says"
-    size = F.size(column)
-    if isinstance(column_type(data, features), VectorUDT):
-        size = F.coalesce(column["size"], F.size(column["values"]))
-    first = data.filter(F.col(quoted(features)).isNotNull()).select(size.alias("width")).first()
-    return (None if first is None else int(first["width"])), "the first row is"
+    standard = "the first row is" if declared is None else "the column's metadata says"
+    if declared is None and not seen:
+        return FeatureShape(None, standard)
+    width = int(seen[0]["width"] if declared is None else declared)
+    mean_stored = sum(row["stored"] for row in seen) / max(len(seen), 1)
+    mean_bytes = sum(row["bytes"] for row in seen) // max(len(seen), 1)
+    return FeatureShape(width, standard, better_sparse(width, mean_stored), max(mean_bytes, 1))
 
 
 def numeric_column(data: DataFrame, name: str) -> Column:

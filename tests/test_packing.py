@@ -15,7 +15,7 @@ from sparknn.dealing import fingerprint
 from sparknn.errors import InvalidDataError, LostBlockError
 from sparknn.packing import Source
 from sparknn.rows import Layout
-from sparknn.schema import feature_columns, feature_width
+from sparknn.schema import feature_columns, feature_shape
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,13 @@ def test_rows_that_came_twice_when_a_task_was_repeated_are_noticed(cluster, spar
         check_packed([replace(first, summaries=lost + first.summaries[1:]), *packed[1:]], layout)
 
 
-def test_rows_wider_than_memory_are_refused_before_any_is_read(cluster, spark, block_files):
-    wide = Vectors.sparse(2**24, [(3, 1.0)])
-    data = spark.createDataFrame([(wide,)], ["f"])
+def test_dense_rows_wider_than_memory_are_refused_before_any_is_read(cluster, spark, block_files):
+    data = spark.createDataFrame([([1.0],)], StructType().add("f", ArrayType(DoubleType())))
     columns, single = feature_columns(data, "f")
-    width, standard = feature_width(data, "f")
-    layout = Layout("f", single, width=width, standard=standard)
+    layout = Layout("f", single, width=2**24)
     with pytest.raises(InvalidDataError, match=r"'f' is 16777216 values wide.*FeatureHasher"):
         pack(cluster, data, Source(layout), None, columns)
+    assert block_files() == []
 
 
 @pytest.mark.parametrize("column", ["dense", "sparse", "array"])
@@ -59,10 +58,10 @@ def test_the_first_row_that_is_not_null_decides_the_width(spark, column):
     rows = {"dense": Vectors.dense([1, 2, 3]), "sparse": Vectors.sparse(3, []), "array": [1.0] * 3}
     kind = ArrayType(DoubleType()) if column == "array" else VectorUDT()
     data = spark.createDataFrame([(None,), (rows[column],)], StructType().add("f", kind))
-    assert feature_width(data, "f") == (3, "the first row is")
-    assert feature_width(data.filter("f is null"), "f")[0] is None
+    assert feature_shape(data, "f")[:2] == (3, "the first row is")
+    assert feature_shape(data.filter("f is null"), "f").width is None
 
 
 def test_a_vector_columns_metadata_decides_the_width(spark):
     data = VectorAssembler(inputCols=["id", "id"], outputCol="f").transform(spark.range(3))
-    assert feature_width(data, "f") == (2, "the column's metadata says")
+    assert feature_shape(data, "f")[:2] == (2, "the column's metadata says")

@@ -130,8 +130,7 @@ class _Gradient:
             objective.precise = precise
         total, loss, weight = np.zeros(objective.size), 0.0, 0.0
         out: np.ndarray = np.empty(objective.size, objective.dtype)
-        for start in range(0, len(rows.features), objective.chunk):
-            chunk = rows.between(start, start + objective.chunk)
+        for chunk in rows.chunks(objective.chunk):
             chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
             total += chunk_weight * out
             loss += chunk_weight * chunk_loss

@@ -97,8 +97,7 @@ class _Loss:
         objective = self.objective
         out: np.ndarray = np.empty(objective.size, objective.dtype)
         loss, weight = 0.0, 0.0
-        for start in range(0, len(rows.features), objective.chunk):
-            chunk = rows.between(start, start + objective.chunk)
+        for chunk in rows.chunks(objective.chunk):
             chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
             loss += chunk_weight * chunk_loss
             weight += chunk_weight

@@ -235,7 +235,7 @@ class _Steps:
         others: what makes their sum over an epoch the weighted mean is this factor.
         """
         loss, weight = self.objective.gradient(theta, chunk, out, random)
-        used = len(chunk.features)
+        used = chunk.length
         if chunk.weights is not None and used:
             factor = weight / (self.mean_weight * used)
             out *= factor
@@ -274,7 +274,7 @@ class _Steps:
 
     def _chunk(self, rows: Rows, number: int) -> Rows:
         """Return one of `steps` chunks of nearly equal size."""
-        count = len(rows.features)
+        count = rows.length
         return rows.between(number * count // self.steps, (number + 1) * count // self.steps)
 
     def _random(self, epoch: int, partition: int, step: int) -> np.random.Generator | None:
