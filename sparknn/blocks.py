@@ -49,6 +49,7 @@ class Blocks:
     def __init__(self, cluster: Cluster, rdd: RDD, packed: list[Packed], directory: str):
         self.cluster, self.rdd, self.packed = cluster, rdd, packed
         self._directory = directory
+        self._moments: tuple[np.ndarray, np.ndarray] | None = None
         blocks = [item.block for item in packed]
         self.rows = sum(block.rows for block in blocks)
         filled = [block for block in blocks if block.rows]
@@ -80,11 +81,18 @@ class Blocks:
         The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below. Those
         of sparse blocks take a round or two.
         """
-        if self.sparse:
-            # A round stands on blocks, so that this import has to wait.
-            from sparknn.moments import sparse_moments
+        # Every setting of a grid asks.
+        if self._moments is None:
+            self._moments = self._sparse_moments() if self.sparse else self._dense_moments()
+        return self._moments
 
-            return sparse_moments(self)
+    def _sparse_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        # A round stands on blocks, so that this import has to wait.
+        from sparknn.moments import sparse_moments
+
+        return sparse_moments(self)
+
+    def _dense_moments(self) -> tuple[np.ndarray, np.ndarray]:
         parts = [(item.block, s) for item in self.packed for s in item.summaries if s.weight > 0]
         weight = self.weight
         # Blocks have offsets of their own; sums are moved to the first one's before they add up.

@@ -173,15 +173,18 @@ def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) ->
             others = stack.enter_context(_packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began
-        for portion in _portions([each.fit for each in begun]):
+        portions = list(_portions([each.fit for each in begun]))
+        for portion in portions:
             fits = [begun[index].fit for index in portion]
+            # What is trained one after another must not take the other's checkpoints for its own.
+            part = f"/settings-from-{portion[0]}" if len(portions) > 1 else ""
             fitted = train_fits(
                 blocks,
                 fits,
                 first.NAME,
                 first.getDeterministic(),
                 None if others is None else HeldOut(others, first.getPatience()),
-                _checkpoints(cluster, [estimators[index] for index in portion], blocks),
+                _checkpoints(cluster, [estimators[index] for index in portion], blocks, part),
             )
             results.extend(fitted)
     trained = iter(results)
@@ -261,7 +264,9 @@ def _packed(
     return pack(cluster, dataset, source, partitions, columns)
 
 
-def _checkpoints(cluster: Cluster, estimators: Sequence[Any], blocks: Blocks) -> Checkpoints | None:
+def _checkpoints(
+    cluster: Cluster, estimators: Sequence[Any], blocks: Blocks, part: str
+) -> Checkpoints | None:
     first = estimators[0]
     if not first.isDefined("checkpointDir") or first.getCheckpointInterval() < 1:
         return None
@@ -276,7 +281,7 @@ def _checkpoints(cluster: Cluster, estimators: Sequence[Any], blocks: Blocks) ->
         }
     return Checkpoints(
         cluster,
-        first.getCheckpointDir(),
+        first.getCheckpointDir() + part,
         first.getCheckpointInterval(),
         {**described, **description_of(blocks)},
     )
