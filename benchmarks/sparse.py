@@ -9,7 +9,9 @@ the same settings, on the same cached DataFrame. Each section prints one line of
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -80,16 +82,29 @@ class WorkerMemory:
 
     def _watch(self) -> None:
         while not self.ended.wait(0.05):
-            found = [_resident(path) for path in Path("/proc").glob("[0-9]*")]
+            found = [_resident(process) for process in _descendants(os.getpid())]
             self.own = max(self.own, sum(own for own, _ in found))
             self.all = max(self.all, sum(own + mapped for own, mapped in found))
 
 
+def _descendants(ancestor: int) -> list[Path]:
+    """Return the processes below one: Spark's JVM, and the workers of this session alone."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found, waiting = [], [ancestor]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return [Path(f"/proc/{process}") for process in found]
+
+
 def _resident(process: Path) -> tuple[int, int]:
-    """Return the bytes of a Python worker of Spark's: its own, and of files; else zeros."""
+    """Return the bytes of a Python worker: its own, and of files; zeros for the JVM."""
     try:
-        if b"pyspark" not in (process / "cmdline").read_bytes():
-            return 0, 0
         if b"java" in (process / "cmdline").read_bytes().split(b"\0")[0]:
             return 0, 0
         lines = (process / "status").read_text().splitlines()
