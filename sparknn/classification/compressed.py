@@ -18,18 +18,20 @@ __all__ = ["compressed_matrix", "compressed_vector", "row_of"]
 def compressed_matrix(array: np.ndarray) -> Matrix:
     """Return (rows, columns) as a dense matrix by rows, or sparse by rows or columns.
 
-    The sizes in bytes that decide are those of Spark's own matrices (`Matrix.compressed`).
+    The sizes in bytes that decide are those of Spark's own matrices (`Matrix.compressed`). Whether
+    it goes by rows is 1 or 0, and so printed, as in the matrices that come from the JVM.
     """
     rows, columns = array.shape
     count = int(np.count_nonzero(array))
     dense = 8 * rows * columns + 21
     by_columns, by_rows = (12 * count + 4 * (lines + 1) + 45 for lines in (columns, rows))
     if dense <= min(by_columns, by_rows):
-        return DenseMatrix(rows, columns, array.ravel(), True)
+        return DenseMatrix(rows, columns, array.ravel(), 1)
     by_row = by_rows < by_columns
     lines = array if by_row else array.T
     starts = np.concatenate([[0], np.cumsum(np.count_nonzero(lines, axis=1))])
-    return SparseMatrix(rows, columns, starts, np.nonzero(lines)[1], lines[lines != 0], by_row)
+    indices, values = np.nonzero(lines)[1], lines[lines != 0]
+    return SparseMatrix(rows, columns, starts, indices, values, int(by_row))
 
 
 def compressed_vector(array: np.ndarray) -> Vector:
