@@ -140,7 +140,8 @@ def test_batches_of_pandas_are_read_as_those_of_arrow() -> None:
         columns._matrix(columns._from_pandas(vectors), 2, False), expected
     )
     arrays = pd.Series([np.array([0.5, np.nan]), np.array([0.0, 1.5])])
-    np.testing.assert_array_equal(columns._matrix(columns._from_pandas(arrays), 2, False), expected)
+    found = columns._matrix(columns._from_pandas(arrays), 2, False)
+    np.testing.assert_array_equal(found, expected)
     for gone in (pd.DataFrame([dict.fromkeys(vectors)]), pd.Series([None])):
         with pytest.raises(ValueError, match="features are null"):
             columns._matrix(columns._from_pandas(gone), 2, False)
