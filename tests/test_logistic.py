@@ -10,7 +10,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.datasets import load_breast_cancer, load_iris
 
-from sparknn.classification import LogisticRegression, LogisticRegressionModel, logistic
+from sparknn.classification import LogisticRegression, LogisticRegressionModel, problem
 from sparknn.errors import InvalidDataError
 
 
@@ -143,13 +143,13 @@ def test_a_param_out_of_range_is_named(param: dict, iris: tuple[DataFrame, np.nd
 def test_max_block_size_bounds_what_a_task_works_on_at_a_time(
     iris: tuple[DataFrame, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chunks, fit = [], logistic.fit_full_batch
+    chunks, fit = [], problem.FullBatchFit
 
     def watched(blocks, objective, *others):
         chunks.append(objective.chunk)
         return fit(blocks, objective, *others)
 
-    monkeypatch.setattr(logistic, "fit_full_batch", watched)
+    monkeypatch.setattr(problem, "FullBatchFit", watched)
     LogisticRegression(maxIter=1).fit(iris[0])
     small = LogisticRegression(maxIter=1, maxBlockSizeInMB=0.001, aggregationDepth=3)
     small.fit(iris[0])

@@ -25,8 +25,8 @@ def iris(spark: SparkSession) -> DataFrame:
 
 
 def logistic() -> tuple[LogisticRegression, list[dict]]:
-    estimator = LogisticRegression(maxIter=20)
-    grid = ParamGridBuilder().addGrid(estimator.regParam, [0.0, 0.1, 1.0])
+    estimator = LogisticRegression(maxIter=5)
+    grid = ParamGridBuilder().addGrid(estimator.regParam, [0.0, 0.1])
     return estimator, grid.addGrid(estimator.elasticNetParam, [0.0, 0.5]).build()
 
 
@@ -66,7 +66,7 @@ def test_a_grid_has_the_bits_of_separate_fits_for_far_fewer_jobs(spark, iris, ma
         assert together[index].uid == model.uid
         for param, value in grid[index].items():
             assert together[index].getOrDefault(param.name) == value
-    assert few < many / 2
+    assert few < many / 2, (few, many)
 
 
 def test_settings_that_want_other_rows_are_packed_apart(iris: DataFrame) -> None:
@@ -96,8 +96,7 @@ def test_a_setting_out_of_range_is_reported_to_whoever_asks(iris: DataFrame) -> 
             next(models)
 
 
-@pytest.mark.parametrize("parallelism", [1, 3])
-def test_cross_validation_finds_the_same_winner_as_fits_by_hand(iris, parallelism) -> None:
+def test_cross_validation_finds_the_same_winner_as_fits_by_hand(iris: DataFrame) -> None:
     estimator, grid = logistic()
     evaluator = MulticlassClassificationEvaluator(metricName="logLoss")
     validator = CrossValidator(
@@ -106,7 +105,7 @@ def test_cross_validation_finds_the_same_winner_as_fits_by_hand(iris, parallelis
         evaluator=evaluator,
         numFolds=2,
         seed=3,
-        parallelism=parallelism,
+        parallelism=3,
     )
     fitted = validator.fit(iris)
     means = np.zeros(len(grid))

@@ -3,10 +3,31 @@
 import sys
 
 from pyspark.ml.linalg import Vectors
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from sklearn.datasets import load_iris
 
 from sparknn.classification import MultilayerPerceptronClassifier
+
+
+def rows(spark: SparkSession) -> DataFrame:
+    features, labels = load_iris(return_X_y=True)
+    pairs = [(Vectors.dense(x), float(y)) for x, y in zip(features, labels, strict=True)]
+    parts = spark.sparkContext.parallelize(pairs, 2)
+    return spark.createDataFrame(parts, ["features", "label"])
+
+
+def estimator() -> MultilayerPerceptronClassifier:
+    return MultilayerPerceptronClassifier(
+        layers=[4, 6, 3],
+        solver="sgd",
+        momentum=0.9,
+        dropout=0.1,
+        blockSize=5,
+        stepsPerRound=5,
+        maxIter=12,
+        tol=0.0,
+        numPartitions=2,
+    )
 
 
 def main(checkpoints: str, output: str) -> None:
@@ -16,23 +37,10 @@ def main(checkpoints: str, output: str) -> None:
         .config("spark.python.unix.domain.socket.enabled", "true")
         .getOrCreate()
     )
-    features, labels = load_iris(return_X_y=True)
-    rows = [(Vectors.dense(x), float(y)) for x, y in zip(features, labels, strict=True)]
-    data = spark.createDataFrame(spark.sparkContext.parallelize(rows, 2), ["features", "label"])
-    estimator = MultilayerPerceptronClassifier(
-        layers=[4, 6, 3],
-        solver="sgd",
-        momentum=0.9,
-        dropout=0.1,
-        blockSize=5,
-        stepsPerRound=5,
-        maxIter=12,
-        tol=0.0,
-        checkpointDir=checkpoints,
-        checkpointInterval=1,
-    )
+    data = rows(spark)
     print("training", flush=True)
-    estimator.fit(data).weights.toArray().tofile(output)
+    fit = estimator().setCheckpointDir(checkpoints).setCheckpointInterval(1)
+    fit.fit(data).weights.toArray().tofile(output)
 
 
 if __name__ == "__main__":
