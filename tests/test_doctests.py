@@ -55,16 +55,9 @@ def run(test: doctest.DocTest, by_sign: bool = False) -> doctest.TestResults:
 
 
 def test_logistic_regressions(spark: SparkSession, tmp_path: Path) -> None:
-    test = examples("LogisticRegression", spark, tmp_path)
-    test.examples = [each for each in test.examples if "mlor" not in each.source]
-    result = run(test)
-    assert result.failed == 0
-    assert result.attempted > 30
-
-
-def test_logistic_regressions_with_an_elastic_net(spark: SparkSession, tmp_path: Path) -> None:
     result = run(examples("LogisticRegression", spark, tmp_path))
     assert result.failed == 0
+    assert result.attempted > 40
 
 
 def test_the_perceptrons(spark: SparkSession, tmp_path: Path) -> None:

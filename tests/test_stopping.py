@@ -125,10 +125,12 @@ def test_a_fit_whose_driver_was_killed_goes_on_with_the_same_bits(
     while _newest(tmp_path / "checkpoints") < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     assert _newest(tmp_path / "checkpoints") >= 4
     assert not (tmp_path / "killed").exists()
-    assert start("resumed").wait(240) == 0
+    resumed = start("resumed")
+    resumed.communicate(timeout=240)
+    assert resumed.returncode == 0
     whole = estimator().fit(rows(spark)).weights.toArray()
     np.testing.assert_array_equal(np.fromfile(tmp_path / "resumed"), whole)
 

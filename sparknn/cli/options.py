@@ -86,6 +86,7 @@ training_options = _group(
         help="One vector or array column, or numeric ones with commas between them. By default "
         "the column 'features', else all but the label.",
     ),
+    click.option("--weight", "weight_col", help="Column of row weights."),
     click.option(
         "--validation",
         type=click.FloatRange(0, 1, max_open=True),
@@ -130,7 +131,6 @@ training_options = _group(
 logistic_options = _group(
     click.option("--solver", type=click.Choice(LogisticRegression.SOLVERS)),
     click.option("--family", type=click.Choice(["auto", "binomial", "multinomial"])),
-    click.option("--weight", "weight_col", help="Column of row weights."),
     click.option("--fit-intercept/--no-fit-intercept", default=None),
     click.option("--standardization/--no-standardization", default=None),
 )
