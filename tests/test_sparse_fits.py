@@ -283,7 +283,7 @@ def test_a_million_columns_take_the_memory_of_what_is_set(spark, cluster):
         assert blocks.sparse and blocks.bytes < 400 * 30 * 8 + 400 * 20
         assert blocks.features == width
     model = LogisticRegression(maxIter=3, regParam=0.1).fit(data)
-    assert np.count_nonzero(model.coefficients.array) == len(np.unique(places))
+    assert np.count_nonzero(model.coefficients.toArray()) == len(np.unique(places))
     # Dense, one partition's rows alone would be 800 MB.
     assert max(worker_peaks(spark)) - max(before) < 400 * 2**20
 
