@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyspark.ml.functions import array_to_vector
+from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
@@ -21,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from sparknn.cluster import Cluster
 from sparknn.prediction import Prediction
-from sparknn.schema import feature_columns
+from sparknn.schema import column_type, feature_columns
 from sparknn.vectors import of_column
 
 __all__ = ["with_predictions"]
@@ -73,7 +74,8 @@ def with_predictions(
     cluster.prepare()
     (column,), _ = feature_columns(dataset, features)
     held = f"prediction_{uuid.uuid4().hex}"
-    compute = _column_function(predict, width, list(wanted), cluster.threads)
+    vectors = isinstance(column_type(dataset, features), VectorUDT)
+    compute = _column_function(predict, width, list(wanted), cluster.threads, vectors)
     computed = dataset.select("*", compute(column).alias(held))
     outputs = [_output(F.col(held)[part], part, name, classes) for part, name in wanted.items()]
     return computed.select("*", *outputs).drop(held)
@@ -90,7 +92,11 @@ def _output(column: Column, part: str, name: str, classes: int) -> Column:
 
 
 def _column_function(
-    predict: Callable[[np.ndarray], Prediction], width: int, parts: list[str], threads: int
+    predict: Callable[[np.ndarray], Prediction],
+    width: int,
+    parts: list[str],
+    threads: int,
+    vectors: bool,
 ):
     """Return the column function that computes `parts` of a prediction as a struct."""
     vector = ArrayType(DoubleType())
@@ -102,14 +108,21 @@ def _column_function(
         found = _predictions(predict, column, width, threads)
         return pa.StructArray.from_arrays([_arrow(found[part]) for part in parts], parts)
 
-    def compute_by_pandas(column: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    def by_pandas(column: pd.DataFrame | pd.Series) -> pd.DataFrame:
         found = _predictions(predict, _from_pandas(column), width, threads)
         lists = {part: found[part] if part == "label" else list(found[part]) for part in parts}
         return pd.DataFrame(lists)
 
+    # Spark reads from the hints what a function takes.
+    def of_vectors(column: pd.DataFrame) -> pd.DataFrame:
+        return by_pandas(column)
+
+    def of_arrays(column: pd.Series) -> pd.DataFrame:
+        return by_pandas(column)
+
     if ARROW:
         return F.arrow_udf(compute, schema)
-    return F.pandas_udf(compute_by_pandas, schema)
+    return F.pandas_udf(of_vectors if vectors else of_arrays, schema)
 
 
 def _predictions(
