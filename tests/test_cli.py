@@ -389,6 +389,14 @@ def test_an_output_that_exists_is_refused_before_the_fit(unfitted, table, mistak
     assert sorted(model.rglob("*")) == before
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_fit(
+    unfitted, table, mistake, tmp_path
+) -> None:
+    (tmp_path / "file").write_text("")
+    options = ("--input", table(), "--hidden", "2", "--output", tmp_path / "file" / "model")
+    assert "cannot be written" in mistake(train.train_mlp, *options)
+
+
 def test_what_is_no_model_is_refused(table, mistake, model, tmp_path) -> None:
     rows = table()
     stage = next(path for path in (model / "stages").iterdir() if (path / "_COMPLETE").exists())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+from py4j.protocol import Py4JJavaError
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
@@ -15,10 +16,18 @@ __all__ = ["load_model", "require_free", "save_model", "write_aside"]
 
 
 def require_free(session: SparkSession, path: str, overwrite: bool) -> None:
-    """Raise InvalidDataError where something is at `path` that must not be replaced."""
+    """Raise InvalidDataError where `path` must not be replaced or cannot be written."""
     system, where = path_on(session, path)
     if system.exists(where) and not overwrite:
         raise InvalidDataError(f"{path} exists: choose another --output, or give --overwrite")
+    # Tried, because permissions say little about object stores; better now than after training.
+    _, trial = path_on(session, f"{path.rstrip('/')}.new-{uuid.uuid4().hex[:8]}")
+    try:
+        system.create(trial, False).close()
+        system.delete(trial, False)
+    except Py4JJavaError as error:
+        reason = error.java_exception.getMessage()
+        raise InvalidDataError(f"--output {path} cannot be written: {reason}") from error
 
 
 def save_model(session: SparkSession, pipeline: PipelineModel, path: str, overwrite: bool) -> None:
