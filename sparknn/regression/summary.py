@@ -120,13 +120,14 @@ class MultilayerPerceptronRegressionSummary:
         weight = F.lit(1.0)
         if self._weight:
             weight = F.col(quoted(self._weight)).cast("double")
-        metrics = Summarizer.metrics("mean", "variance", "normL1", "normL2", "count", "weightSum")
+        metrics = Summarizer.metrics("mean", "variance", "normL1", "normL2", "count")
         vector = array_to_vector(F.array(*labels, *residuals, *values))
         (found,) = self.predictions.agg(
-            metrics.summary(vector, weight).alias("s"), F.sum(weight * weight).alias("squares")
+            metrics.summary(vector, weight).alias("metrics"),
+            F.sum(weight).alias("weight"),
+            F.sum(weight * weight).alias("squares"),
         ).collect()
-        sums = found["s"].asDict()
-        return {**sums, "weight": sums["weightSum"], "squares": found["squares"]}
+        return {**found["metrics"].asDict(), **found.asDict()}
 
 
 class MultilayerPerceptronRegressionTrainingSummary(
