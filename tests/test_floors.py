@@ -19,6 +19,7 @@ FLOORS = [
         "network",
         "linear",
         "prediction",
+        "scaling",
         "sparse",
         "xorshift",
     },
@@ -45,7 +46,16 @@ FLOORS = [
         "training",
         "shell",
     },
-    {"params", "columns", "persistence", "fitting", "network_fit", "classification"},
+    {
+        "params",
+        "columns",
+        "persistence",
+        "fitting",
+        "network_fit",
+        "diagnostics",
+        "classification",
+        "regression",
+    },
     {"cli"},
 ]
 SPARKLESS = FLOORS[0] | FLOORS[1]
