@@ -18,8 +18,8 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
-from threadpoolctl import threadpool_limits
 
+from sparknn.blas import blas_threads
 from sparknn.cluster import Cluster
 from sparknn.prediction import Prediction
 from sparknn.schema import column_type, feature_columns
@@ -133,7 +133,7 @@ def _predictions(
     step = WIDE_ROWS if sparse else max(1, PIECE_BYTES // (8 * width))
     # An empty batch is a piece, too: it says how many classes there are.
     starts = range(0, max(len(column), 1), step)
-    with threadpool_limits(threads, "blas"):
+    with blas_threads(threads):
         pieces = [predict(_matrix(column.slice(start, step), width, sparse)) for start in starts]
     joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
     return Prediction(*joined)._asdict()
