@@ -33,8 +33,11 @@ ARROW = hasattr(F, "arrow_udf")
 WIDE, WIDE_ROWS = 4096, 256
 """Features above which vectors stay as they are stored: few of so many are set, as a rule."""
 
-PIECE_BYTES = 2**21
-"""Of features: a batch of Arrow's leaves the cache, and so would the network's layers."""
+PIECE_ROWS, PIECE_BYTES = 2048, 2**24
+"""Most rows, and bytes of features, at a time: a batch of Arrow's may be many more.
+
+Matrix products are slow on few rows, whose every piece has the weights arranged anew for it.
+"""
 
 
 def with_predictions(
@@ -128,9 +131,9 @@ def _column_function(
 def _predictions(
     predict: Callable[[np.ndarray], Prediction], column: pa.Array, width: int, threads: int
 ) -> dict[str, np.ndarray]:
-    """Predict a batch of vectors or arrays, in pieces that stay in cache."""
+    """Predict a batch of vectors or arrays, piece by piece."""
     sparse = width > WIDE and pa.types.is_struct(column.type)
-    step = WIDE_ROWS if sparse else max(1, PIECE_BYTES // (8 * width))
+    step = WIDE_ROWS if sparse else min(PIECE_ROWS, max(1, PIECE_BYTES // (8 * width)))
     # An empty batch is a piece, too: it says how many classes there are.
     starts = range(0, max(len(column), 1), step)
     with blas_threads(threads):
