@@ -196,11 +196,11 @@ def test_ctrl_c_in_the_midst_of_a_slow_round_leaves_no_file_and_a_usable_session
 ):
     rows, visiting = in_parts(spark, [[[1.0]], [[2.0]]]), threading.Event()
 
-    def body():
-        with pack_rdd(cluster, rows, (), partitions=2) as blocks, Rounds(blocks, Slow()) as rounds:
+    def fit(visitor):
+        with pack_rdd(cluster, rows, (), partitions=2) as blocks, Rounds(blocks, visitor) as rounds:
             assert block_files()
             visiting.set()
-            rounds.run(np.zeros(1), None, "test")
+            return rounds.run(np.zeros(1), None, "test").vector.tolist()
 
     def interrupt():
         visiting.wait(60)
@@ -210,12 +210,11 @@ def test_ctrl_c_in_the_midst_of_a_slow_round_leaves_no_file_and_a_usable_session
     threading.Thread(target=interrupt).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        cluster.run(body)
+        cluster.run(lambda: fit(Slow()))
     assert time.monotonic() - began < 40, "a cancelled task was waited for"
     assert visiting.is_set()
     assert not block_files()
-    with pack_rdd(cluster, rows, (), partitions=2) as blocks, Rounds(blocks, Counting()) as rounds:
-        assert rounds.run(np.zeros(1), None, "test").vector.tolist() == [2]
+    assert cluster.run(lambda: fit(Counting())) == [2]
 
 
 def test_a_sweep_that_finds_files_after_a_failure_looks_again(cluster, monkeypatch):
