@@ -18,8 +18,8 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
-from threadpoolctl import threadpool_limits
 
+from sparknn.blas import blas_threads
 from sparknn.cluster import Cluster
 from sparknn.schema import column_type, feature_columns
 from sparknn.vectors import of_column
@@ -32,8 +32,11 @@ ARROW = hasattr(F, "arrow_udf")
 WIDE, WIDE_ROWS = 4096, 256
 """Features above which vectors stay as they are stored: few of so many are set, as a rule."""
 
-PIECE_BYTES = 2**21
-"""Of features: a batch of Arrow's leaves the cache, and so would the network's layers."""
+PIECE_ROWS, PIECE_BYTES = 2048, 2**24
+"""Most rows, and bytes of features, at a time: a batch of Arrow's may be many more.
+
+Matrix products are slow on few rows, whose every piece has the weights arranged anew for it.
+"""
 
 
 Predict = Callable[[np.ndarray], Any]
@@ -135,12 +138,12 @@ def _column_function(
 def _predictions(
     predict: Predict, column: pa.Array, width: int, threads: int
 ) -> dict[str, np.ndarray]:
-    """Predict a batch of vectors or arrays, in pieces that stay in cache."""
+    """Predict a batch of vectors or arrays, piece by piece."""
     sparse = width > WIDE and pa.types.is_struct(column.type)
-    step = WIDE_ROWS if sparse else max(1, PIECE_BYTES // (8 * width))
+    step = WIDE_ROWS if sparse else min(PIECE_ROWS, max(1, PIECE_BYTES // (8 * width)))
     # An empty batch is a piece, too: it says how wide the predictions are.
     starts = range(0, max(len(column), 1), step)
-    with threadpool_limits(threads, "blas"):
+    with blas_threads(threads):
         pieces = [predict(_matrix(column.slice(start, step), width, sparse)) for start in starts]
     joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
     return dict(zip(pieces[0]._fields, joined, strict=True))

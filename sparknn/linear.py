@@ -131,10 +131,10 @@ class LinearObjective:
             out[:] = 0
             return 0.0, 0.0
         weights, intercepts = self._centred(theta)
-        shift = -self.centre if rows.offset is None else rows.offset - self.centre
+        shift = self.centre if rows.offset is None else self.centre - rows.offset
         features = cast(rows.features, np.float64 if self.precise else np.float32)
         delta = (features @ weights.astype(features.dtype, copy=False)).astype(np.float64)
-        delta += intercepts + shift @ weights
+        delta += intercepts - shift @ weights
         losses = self.loss.value_and_delta(delta, rows.targets)
         if rows.weights is not None:
             row_weights = rows.weights.astype(np.float64)
@@ -145,7 +145,7 @@ class LinearObjective:
         split = self.features * self.units
         gradient = out[:split].reshape(self.features, self.units)
         transposed_product(features, delta.astype(features.dtype, copy=False), gradient)
-        gradient += shift[:, np.newaxis] * sums
+        gradient -= shift[:, np.newaxis] * sums
         gradient *= self.inverse_scale[:, np.newaxis]
         if self.intercept:
             out[split:] = sums

@@ -18,8 +18,8 @@ import numpy as np
 from py4j.protocol import Py4JError
 from pyspark import RDD, Broadcast
 from pyspark.serializers import CloudPickleSerializer
-from threadpoolctl import ThreadpoolController
 
+from sparknn.blas import blas_threads
 from sparknn.blockfiles import Packed
 from sparknn.blocks import Blocks
 from sparknn.cluster import unless_stopped
@@ -260,7 +260,7 @@ class _Visit:
             parameters = self.sent.value if isinstance(self.sent, Broadcast) else self.sent
             visitor = _serializer.loads(self.visitor.value)
             began = time.perf_counter()
-            with _blas().limit(limits=self.threads, user_api="blas"):
+            with blas_threads(self.threads):
                 answer = visitor(parameters, self.task, partition, rows, state)
             seconds = time.perf_counter() - began
             yield _Visited(
@@ -272,17 +272,6 @@ class _Visit:
 
 def _stateless(packed: Packed) -> tuple[Packed, None]:
     return packed, None
-
-
-_controller: ThreadpoolController | None = None
-
-
-def _blas() -> ThreadpoolController:
-    """Return the worker's linear algebra libraries, looked up once."""
-    global _controller
-    if _controller is None:
-        _controller = ThreadpoolController()
-    return _controller
 
 
 def _add(total: np.ndarray | None, visited: _Visited) -> np.ndarray | None:

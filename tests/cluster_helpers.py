@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,14 @@ class Counting:
     def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
         seen = (state or 0) + len(rows.features)
         return Answer(1.0, np.array([float(seen)]), state=seen)
+
+
+class Slow:
+    """A visitor that takes a minute."""
+
+    def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
+        time.sleep(60)
+        return Answer(1.0, np.ones(len(parameters)))
 
 
 class Weightless:

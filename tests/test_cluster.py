@@ -1,5 +1,6 @@
 """What the cluster's floor knows of an application, and what it sends there."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -8,8 +9,9 @@ import threading
 import time
 import zipfile
 
+import numpy as np
 import pytest
-from cluster_helpers import Counting, in_parts, pack_rdd
+from cluster_helpers import Counting, Slow, in_parts, pack_rdd
 from py4j.protocol import Py4JError
 from pyspark.cloudpickle import dumps
 
@@ -24,6 +26,69 @@ def test_cores_are_counted_whatever_parallelism_the_user_has_set(cluster, monkey
     monkeypatch.setattr(type(cluster.context), "defaultParallelism", 77)
     assert cluster.cores == 2
     assert cluster.executors == 1
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self):
+        self.now, self.pauses = 0.0, []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+
+
+@pytest.fixture
+def registering(cluster, monkeypatch):
+    """A function that awaits executors whose number is, look by look, the one given.
+
+    It returns the pauses in between and the numbers that were not looked at.
+    """
+    clock = Clock()
+    monkeypatch.setattr("sparknn.cluster.time", clock)
+
+    def awaited(counts):
+        counts = iter(counts)
+        monkeypatch.setattr(Cluster, "executors", property(lambda self: next(counts)))
+        cluster._await_executors()
+        return clock.pauses, counts
+
+    return awaited
+
+
+def test_executors_are_awaited_until_their_number_stays_the_same(registering):
+    pauses, left = registering([0, 0, 0, 1, 3, 4, 4, 5])
+    assert list(left) == [5]
+    # A look every tenth of a second until there is one, then a second for each of the others.
+    assert pauses == [0.1, 0.1, 0.1, 1.0, 1.0, 1.0]
+
+
+def test_executors_that_are_there_are_not_waited_for(registering):
+    assert registering([2])[0] == []
+
+
+def test_executors_that_spark_starts_for_waiting_tasks_are_not_waited_for(
+    cluster, registering, monkeypatch
+):
+    conf = cluster.context.getConf().set("spark.dynamicAllocation.enabled", "true")
+    monkeypatch.setattr(cluster.context, "getConf", lambda: conf)
+    assert registering([0])[0] == []
+
+
+def test_an_application_without_executors_goes_on_after_half_a_minute(registering, caplog):
+    pauses, _ = registering(itertools.repeat(0))
+    assert sum(pauses) == pytest.approx(30, abs=0.2)
+    assert "no executor has registered in 30 s" in caplog.text
+
+
+def test_ctrl_c_while_no_executor_has_registered_ends_the_waiting(cluster, registering):
+    cluster._interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        registering(itertools.repeat(0))
 
 
 def test_every_executor_is_asked_again_until_it_was_reached(cluster, monkeypatch):
@@ -124,6 +189,32 @@ def test_ctrl_c_twice_leaves_no_file_of_a_task_that_had_yet_to_write(
     time.sleep(5)
     assert not block_files()
     assert spark.range(10).count() == 10
+
+
+def test_ctrl_c_in_the_midst_of_a_slow_round_leaves_no_file_and_a_usable_session(
+    cluster, spark, block_files
+):
+    rows, visiting = in_parts(spark, [[[1.0]], [[2.0]]]), threading.Event()
+
+    def fit(visitor):
+        with pack_rdd(cluster, rows, (), partitions=2) as blocks, Rounds(blocks, visitor) as rounds:
+            assert block_files()
+            visiting.set()
+            return rounds.run(np.zeros(1), None, "test").vector.tolist()
+
+    def interrupt():
+        visiting.wait(60)
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        cluster.run(lambda: fit(Slow()))
+    assert time.monotonic() - began < 40, "a cancelled task was waited for"
+    assert visiting.is_set()
+    assert not block_files()
+    assert cluster.run(lambda: fit(Counting())) == [2]
 
 
 def test_a_sweep_that_finds_files_after_a_failure_looks_again(cluster, monkeypatch):

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sparknn"
 FLOORS = [
     {
         "activations",
+        "blas",
         "losses",
         "objective",
         "optimizers",

@@ -181,6 +181,20 @@ def test_a_block_that_is_lost_is_packed_again_and_it_alone(blocks, harm, way, re
     assert {p: t for p, t in modified(after).items() if p != 2} == times
 
 
+@pytest.mark.parametrize("way", ["direct", "slices"])
+def test_a_partition_s_state_survives_the_loss_of_its_block(blocks, way, request, caplog):
+    if way == "slices":
+        request.getfixturevalue("in_slices")
+    with Rounds(blocks, Counting()) as rounds:
+        rounds.run(PARAMETERS, None, "test")
+        os.remove(paths(blocks)[2])
+        outcome = rounds.run(PARAMETERS, None, "test")
+    assert "packing the blocks of partitions [2] again" in caplog.text
+    # Nobody lost a count, and those visited twice for it were not counted twice.
+    assert rounds.states == {0: 10, 2: 40, 3: 10}
+    assert outcome.vector.tolist() == [60]
+
+
 def test_a_dealt_block_that_is_lost_is_packed_again_from_the_same_rows(cluster, spark, caplog):
     data = spark.range(1, 3001, 1, 3).selectExpr("cast(id as double) x")
     with pack_frame(cluster, data, ["x"], partitions=2) as blocks:

@@ -80,7 +80,7 @@ class OWLQN(LBFGS):
     def _learn(self, point: np.ndarray, gradient: np.ndarray) -> None:
         """Keep the pair; one without curvature, which this search may leave, ends the memory."""
         super()._learn(point, gradient)
-        if not dot(*self.pairs[-1]) > 0:
+        if not self.pairs[-1].curvature > 0:
             self._forget()
 
     def _along(self, step: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sparknn.solvers.base import dot, norm
-from sparknn.solvers.lbfgs import LBFGS
+from sparknn.solvers.lbfgs import LBFGS, Pair
 from sparknn.solvers.linesearch import LineSearch, StrongWolfe
 
 __all__ = ["ProjectedLBFGS"]
@@ -103,9 +103,9 @@ class ProjectedLBFGS(LBFGS):
 
     def _learn(self, point: np.ndarray, gradient: np.ndarray) -> None:
         """Keep the pair if it has curvature (equation 3.9), which a bound can hide."""
-        step, change = point - self.x, gradient - self.gradient
-        if dot(step, change) > TINY * dot(change, change):
-            self.pairs.append((step, change))
+        pair = Pair.of(point - self.x, gradient - self.gradient)
+        if pair.curvature > TINY * dot(pair.change, pair.change):
+            self.pairs.append(pair)
 
     def _direction(self) -> np.ndarray:
         model = _Model(self.pairs, len(self.x))
@@ -159,7 +159,7 @@ class _Model:
         self.inverse_middle = np.zeros((0, 0))
         if not pairs:
             return
-        steps, changes = (np.array(vectors) for vectors in zip(*pairs))
+        steps, changes = (np.array(vectors) for vectors in zip(*(pair[:2] for pair in pairs)))
         self.theta = dot(changes[-1], changes[-1]) / dot(steps[-1], changes[-1])
         self.wide = np.concatenate([changes, self.theta * steps]).T
         inner = np.einsum("ki,li->kl", steps, changes)

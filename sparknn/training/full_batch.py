@@ -76,12 +76,16 @@ class FullBatchFit(Fit):
         self.again = not self.precise and solver.settled(SETTLED)
         self.precise = self.precise or self.again
         point = solver.x if self.again else solver.point
-        return Ask(np.asarray(point, self.objective.dtype), self.precise)
+        # What products in float32 are made of, and give, need not travel in more.
+        dtype = self.objective.dtype if self.precise else np.float32
+        return Ask(np.asarray(point, dtype), self.precise)
 
     def tell(self, outcome: Outcome) -> bool:
         solver, before = self.solver, len(self.solver.history)
         point = solver.x if self.again else solver.point
-        gradient = outcome.vector / outcome.weight if outcome.weight else outcome.vector
+        gradient = outcome.vector
+        if outcome.weight:
+            gradient /= outcome.weight
         self.penalty.add_gradient(point, gradient)
         value = outcome.loss + self.penalty.value(point)
         (solver.refresh if self.again else solver.tell)(value, gradient)
@@ -132,9 +136,11 @@ class _Gradient:
         out: np.ndarray = np.empty(objective.size, objective.dtype)
         for chunk in rows.chunks(objective.chunk):
             chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
-            total += chunk_weight * out
+            out *= chunk_weight
+            total += out
             loss += chunk_weight * chunk_loss
             weight += chunk_weight
         if not weight:
             return Answer(0.0, total)
-        return Answer(weight, total / weight, loss / weight)
+        total /= weight
+        return Answer(weight, total if precise else total.astype(np.float32), loss / weight)
