@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from sparknn.blocks import Blocks, pack
 from sparknn.cluster import Cluster
-from sparknn.errors import InvalidDataError
+from sparknn.errors import DivergenceError, InvalidDataError
 from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
@@ -92,13 +92,18 @@ class Trainable(HasTraining, Persistent):
         """Fit a model for each of some settings; the iterator may be used by several threads.
 
         Settings that want the same rows are packed once and trained in shared rounds, with the
-        bits of separate fits. Returns an iterator of (index into `paramMaps`, model).
+        bits of separate fits. Returns an iterator of (index into `paramMaps`, model), which raises
+        DivergenceError in the place of a model that diverged, and can go on to the next.
         """
         estimators = [self.copy(each) for each in paramMaps]
         groups: dict[tuple, _Group] = {}
         for index, estimator in enumerate(estimators):
             group = groups.setdefault(_kin(estimator), _Group(dataset))
             group.members[index] = estimator
+        if len(groups) > 1:
+            # What is trained one after another must not take the other's checkpoints for its own.
+            for number, group in enumerate(groups.values()):
+                group.part = f"/group-{number}"
         members = {index: group for group in groups.values() for index in group.members}
         return _FitMultipleIterator(lambda index: members[index].model(index), len(estimators))
 
@@ -108,6 +113,7 @@ class _Group:
 
     def __init__(self, dataset: DataFrame):
         self.dataset = dataset
+        self.part = ""
         self.members: dict[int, Any] = {}
         self.models: dict[int, Any] | None = None
         self.error: Exception | None = None
@@ -119,12 +125,15 @@ class _Group:
                 raise self.error
             if self.models is None:
                 try:
-                    models = _fit_together(list(self.members.values()), self.dataset)
+                    models = _fit_together(list(self.members.values()), self.dataset, self.part)
                 except Exception as error:
                     self.error = error
                     raise
                 self.models = dict(zip(self.members, models, strict=True))
-            return self.models[index]
+            model = self.models[index]
+        if isinstance(model, DivergenceError):
+            raise model
+        return model
 
 
 def _kin(estimator: Any) -> tuple:
@@ -151,17 +160,21 @@ def _kin(estimator: Any) -> tuple:
     )
 
 
-def _fit_together(estimators: Sequence[Any], dataset: DataFrame) -> list[Any]:
-    """Fit estimators that are kin; return their models."""
+def _fit_together(estimators: Sequence[Any], dataset: DataFrame, part: str = "") -> list[Any]:
+    """Fit estimators that are kin; return their models, or why one of several has none.
+
+    part: where in `checkpointDir` their checkpoints are.
+    """
     for estimator in estimators:
         estimator._check()
     cluster = Cluster(dataset.sparkSession)
-    return cluster.run(lambda: _trained(cluster, estimators, dataset))
+    return cluster.run(lambda: _trained(cluster, estimators, dataset, part))
 
 
-def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) -> list[Any]:
+def _trained(
+    cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame, part: str
+) -> list[Any]:
     began, first = time.perf_counter(), estimators[0]
-    results: list[Fitted | None] = []
     with ExitStack() as stack:
         rows, held = _split(first, dataset)
         blocks = stack.enter_context(_packed(first, cluster, rows, first._wanted()))
@@ -173,28 +186,43 @@ def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) ->
             others = stack.enter_context(_packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began
-        portions = list(_portions([each.fit for each in begun]))
-        for portion in portions:
-            fits = [begun[index].fit for index in portion]
-            # What is trained one after another must not take the other's checkpoints for its own.
-            part = f"/settings-from-{portion[0]}" if len(portions) > 1 else ""
-            fitted = train_fits(
-                blocks,
-                fits,
-                first.NAME,
-                first.getDeterministic(),
-                None if others is None else HeldOut(others, first.getPatience()),
-                _checkpoints(cluster, [estimators[index] for index in portion], blocks, part),
-            )
-            results.extend(fitted)
-    trained = iter(results)
-    models = []
+        watched = None if others is None else HeldOut(others, first.getPatience())
+        trained = iter(_train(cluster, estimators, begun, blocks, watched, part))
+    models: list[Any] = []
     for estimator, (fit, finish) in zip(estimators, begun, strict=True):
         model = finish(None if fit is None else next(trained))
+        if fit is not None and fit.failure:
+            models.append(fit.failure)
+            continue
         estimator._copyValues(model._resetUid(estimator.uid))
         estimator._finished(model, rows, cluster, packing)
         models.append(model)
     return models
+
+
+def _train(
+    cluster: Cluster,
+    estimators: Sequence[Any],
+    begun: Sequence[Beginning],
+    blocks: Blocks,
+    held_out: HeldOut | None,
+    part: str,
+) -> list[Fitted]:
+    """Train the fits that have something left to train; return theirs, in order."""
+    first, results = estimators[0], []
+    portions = list(_portions([each.fit for each in begun]))
+    for portion in portions:
+        # What is trained one after another must not take the other's checkpoints for its own.
+        place = f"{part}/settings-from-{portion[0]}" if len(portions) > 1 else part
+        results += train_fits(
+            blocks,
+            [fit for index in portion if (fit := begun[index].fit) is not None],
+            first.NAME,
+            first.getDeterministic(),
+            held_out,
+            _checkpoints(cluster, [estimators[index] for index in portion], blocks, place),
+        )
+    return results
 
 
 def _portions(fits: Sequence[Fit | None]) -> Iterator[list[int]]:
