@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import reduce
+from operator import mul
 from typing import Any, NamedTuple
 
 from pyspark.ml import Model
 from pyspark.ml.base import _FitMultipleIterator
 from pyspark.ml.param import Param, Params
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparknn.blocks import Blocks, pack
@@ -44,13 +46,15 @@ class Wanted(NamedTuple):
     """The rows that an estimator trains on; settings that want the same can share blocks.
 
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
-    the data decides. precise: see `Source.precise`. nullable: whether targets may be null.
+    the data decides. precise: see `Source.precise`. class_weights: what rows of each class weigh,
+    times their own weights.
     """
 
     targets: tuple[str, ...]
     classes: int | None
     width: int | None
     precise: bool
+    class_weights: tuple[float, ...] = ()
 
 
 class Beginning(NamedTuple):
@@ -269,8 +273,12 @@ def _packed(
     weight, features = weight_column(estimator), estimator.getFeaturesCol()
     columns, single = feature_columns(dataset, features)
     columns += [numeric_column(dataset, name) for name in wanted.targets]
-    if weight:
-        columns.append(numeric_column(dataset, weight))
+    weights = [numeric_column(dataset, weight)] if weight else []
+    if wanted.class_weights:
+        weight = weight or "classWeights"
+        weights.append(_class_weight(columns[-1], wanted.class_weights))
+    if weights:
+        columns.append(reduce(mul, weights))
     shape = feature_shape(dataset, features)
     width, standard = shape[:2] if wanted.width is None else (wanted.width, Layout.standard)
     layout = Layout(
@@ -290,6 +298,14 @@ def _packed(
     source = Source(layout, compare, wanted.precise, estimator.getSeed())
     partitions = estimator._partitions if like is None else len(like.packed)
     return pack(cluster, dataset, source, partitions, columns)
+
+
+def _class_weight(label: Column, weights: Sequence[float]) -> Column:
+    """Return the weight of a row's class; what is no class is left for packing to complain of."""
+    chosen = F.lit(1.0)
+    for number, weight in enumerate(weights):
+        chosen = F.when(label == number, F.lit(float(weight))).otherwise(chosen)
+    return chosen
 
 
 def _checkpoints(

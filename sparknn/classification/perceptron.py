@@ -24,6 +24,7 @@ from sparknn.network import Network
 from sparknn.network_fit import check_initial_weights, check_penalty, network_fit
 from sparknn.params import require, to_names, to_rates, with_setters
 from sparknn.prediction import NetworkPredictor, perceptron
+from sparknn.rows import LARGEST
 from sparknn.training import Fitted
 
 __all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
@@ -92,6 +93,9 @@ class MultilayerPerceptronClassifier(
     weightCol : str, optional
         Row weights, by default all 1. (MLlib's perceptron has none, and averages its blocks of
         rows alike, the last and smaller one too; here rows count alike.)
+    classWeights : list of float, optional
+        What rows of each class weigh, at least 0, times their own weights; by default all 1. The
+        loss is the mean over weights, so that only their ratios count.
     solver : str, default "l-bfgs"
         "l-bfgs", "cg" (conjugate gradients) and "gd" use all rows in every iteration; "sgd" and
         "adam" use minibatches.
@@ -147,6 +151,12 @@ class MultilayerPerceptronClassifier(
         "inputs' and goes on with each hidden layer's",
         typeConverter=to_rates,
     )
+    classWeights: Param[list[float]] = Param(
+        Params._dummy(),
+        "classWeights",
+        "what rows of each class weigh, at least 0, times their own weights; by default all 1",
+        typeConverter=TypeConverters.toListFloat,
+    )
 
     @keyword_only
     def __init__(
@@ -172,6 +182,7 @@ class MultilayerPerceptronClassifier(
         regParam: float = 0.0,
         elasticNetParam: float = 0.0,
         weightCol: str | None = None,
+        classWeights: list[float] | None = None,
         stepSizeSchedule: str = "constant",
         momentum: float = 0.0,
         stepsPerRound: int = 0,
@@ -197,6 +208,10 @@ class MultilayerPerceptronClassifier(
         """Gets the value of dropout or its default value."""
         return self.getOrDefault(self.dropout)
 
+    def getClassWeights(self) -> list[float]:
+        """Gets the value of classWeights."""
+        return self.getOrDefault(self.classWeights)
+
     def _check(self) -> None:
         super()._check()
         if not self.isSet(self.layers):
@@ -211,12 +226,21 @@ class MultilayerPerceptronClassifier(
         except ValueError as error:
             # The numbers' floor knows no params: what it refuses is what was set here.
             raise InvalidParamError(f"{type(self).__name__}: {error}") from None
-        check_thresholds(self, max(2, network.layers[-1]))
+        classes = max(2, network.layers[-1])
+        check_thresholds(self, classes)
+        require(
+            self,
+            "classWeights",
+            lambda v: len(v) == classes and any(v) and all(0 <= each <= LARGEST for each in v),
+            f"{classes} numbers, one for each class, at least 0 and not all 0",
+        )
         check_initial_weights(self, network)
 
     def _wanted(self) -> Wanted:
         layers = self.getLayers()
-        return Wanted((self.getLabelCol(),), max(2, layers[-1]), layers[0], precise=False)
+        weights = self.getClassWeights() if self.isDefined(self.classWeights) else ()
+        classes = max(2, layers[-1])
+        return Wanted((self.getLabelCol(),), classes, layers[0], False, tuple(weights))
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         network = self._network(self.getDropout())

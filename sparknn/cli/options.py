@@ -128,6 +128,11 @@ perceptron_options = _group(
     click.option("--activation", type=Names(ACTIVATIONS), help="Of hidden units."),
     click.option("--loss", type=click.Choice(["crossEntropy", "squared"])),
     click.option(
+        "--class-weights",
+        type=Numbers(float),
+        help="What rows of each class weigh, such as 1,5, times their own weights.",
+    ),
+    click.option(
         "--dropout",
         type=Numbers(float),
         help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",

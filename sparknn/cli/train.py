@@ -111,7 +111,7 @@ def make_perceptron(options: dict[str, Any]) -> tuple[Estimator, list[int] | Non
     if dropout:
         params["dropout"] = dropout if len(dropout) > 1 else dropout[0]
     if hidden is not None:
-        params["layers"] = [1, *hidden, 2]
+        params["layers"] = [1, *hidden, len(options["class_weights"] or range(2))]
     return MultilayerPerceptronClassifier(**params), hidden
 
 
