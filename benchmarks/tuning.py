@@ -54,6 +54,7 @@ def searched(make: Any, side: str, data: DataFrame, iterations: int, folds: int)
     )
     seconds, fitted = timed(lambda: search.fit(data))
     winner = grid[int(np.argmax(fitted.avgMetrics))]
+    click.echo(f"{type(estimator).__name__} of {side}: {seconds:.1f} s", err=True)
     return {
         "seconds": round(seconds, 1),
         "accuracies": [round(value, 4) for value in fitted.avgMetrics],
