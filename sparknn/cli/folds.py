@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.ml import Estimator
 from pyspark.ml.evaluation import (
@@ -133,7 +134,9 @@ def score_models(
         {base.getParam(param.name): value for param, value in each._paramMap.items()}
         for each in estimators
     ]
-    evaluator = _evaluator(metric, base)
+    binary = metric in BINARY_METRICS
+    kind = BinaryClassificationEvaluator if binary else MulticlassClassificationEvaluator
+    evaluator = kind(metricName=metric)
     scores = []
     held = held.persist(StorageLevel.DISK_ONLY)
     try:
@@ -151,25 +154,16 @@ def _score(models: Iterator[tuple[int, Any]], evaluator: Evaluator, held: DataFr
         _, model = next(models)
     except DivergenceError as error:
         return Score(None, str(error))
-    value = float(evaluator.evaluate(model.transform(held)))
+    scored = model.transform(held).select(
+        F.col(quoted(model.getLabelCol())).cast("double").alias("label"),
+        F.col(quoted(model.getPredictionCol())).alias("prediction"),
+        F.col(quoted(model.getProbabilityCol())).alias("probability"),
+        F.col(quoted(model.getRawPredictionCol())).alias("rawPrediction"),
+    )
+    value = float(evaluator.evaluate(scored))
     if not math.isfinite(value):
         return Score(None, f"{evaluator.getOrDefault('metricName')} is {value} on a fold")
     return Score(value)
-
-
-def _evaluator(metric: str, estimator: Any) -> Any:
-    if metric in BINARY_METRICS:
-        return BinaryClassificationEvaluator(
-            metricName=metric,
-            labelCol=estimator.getLabelCol(),
-            rawPredictionCol=estimator.getRawPredictionCol(),
-        )
-    return MulticlassClassificationEvaluator(
-        metricName=metric,
-        labelCol=estimator.getLabelCol(),
-        predictionCol=estimator.getPredictionCol(),
-        probabilityCol=estimator.getProbabilityCol(),
-    )
 
 
 def larger_is_better(metric: str) -> bool:
@@ -205,12 +199,13 @@ class FoldStore:
         system, path = path_on(self.session, f"{self.of_fold(number)}.json")
         if not system.exists(path):
             return None
-        stream = system.open(path)
-        content = bytes(stream.readAllBytes())
-        stream.close()
         try:
+            stream = system.open(path)
+            content = bytes(stream.readAllBytes())
+            stream.close()
             found = json.loads(content)
-        except ValueError:
+        except (ValueError, Py4JJavaError):
+            # The file system's own checksum may notice first.
             say(f"{path} was cut short: fold {number} is trained again")
             return None
         self._require_same(found["search"])
