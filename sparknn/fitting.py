@@ -9,17 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import reduce
+from operator import mul
 from typing import Any, NamedTuple
 
 from pyspark.ml import Model
 from pyspark.ml.base import _FitMultipleIterator
 from pyspark.ml.param import Param, Params
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparknn.blocks import Blocks, pack
 from sparknn.cluster import Cluster
-from sparknn.errors import InvalidDataError
+from sparknn.errors import DivergenceError, InvalidDataError
 from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
@@ -44,13 +46,15 @@ class Wanted(NamedTuple):
     """The rows that an estimator trains on; settings that want the same can share blocks.
 
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
-    the data decides. precise: see `Source.precise`. nullable: whether targets may be null.
+    the data decides. precise: see `Source.precise`. class_weights: what rows of each class weigh,
+    times their own weights.
     """
 
     targets: tuple[str, ...]
     classes: int | None
     width: int | None
     precise: bool
+    class_weights: tuple[float, ...] = ()
 
 
 class Beginning(NamedTuple):
@@ -92,13 +96,18 @@ class Trainable(HasTraining, Persistent):
         """Fit a model for each of some settings; the iterator may be used by several threads.
 
         Settings that want the same rows are packed once and trained in shared rounds, with the
-        bits of separate fits. Returns an iterator of (index into `paramMaps`, model).
+        bits of separate fits. Returns an iterator of (index into `paramMaps`, model), which raises
+        DivergenceError in the place of a model that diverged, and can go on to the next.
         """
         estimators = [self.copy(each) for each in paramMaps]
         groups: dict[tuple, _Group] = {}
         for index, estimator in enumerate(estimators):
             group = groups.setdefault(_kin(estimator), _Group(dataset))
             group.members[index] = estimator
+        if len(groups) > 1:
+            # What is trained one after another must not take the other's checkpoints for its own.
+            for number, group in enumerate(groups.values()):
+                group.part = f"/group-{number}"
         members = {index: group for group in groups.values() for index in group.members}
         return _FitMultipleIterator(lambda index: members[index].model(index), len(estimators))
 
@@ -108,6 +117,7 @@ class _Group:
 
     def __init__(self, dataset: DataFrame):
         self.dataset = dataset
+        self.part = ""
         self.members: dict[int, Any] = {}
         self.models: dict[int, Any] | None = None
         self.error: Exception | None = None
@@ -119,12 +129,15 @@ class _Group:
                 raise self.error
             if self.models is None:
                 try:
-                    models = _fit_together(list(self.members.values()), self.dataset)
+                    models = _fit_together(list(self.members.values()), self.dataset, self.part)
                 except Exception as error:
                     self.error = error
                     raise
                 self.models = dict(zip(self.members, models, strict=True))
-            return self.models[index]
+            model = self.models[index]
+        if isinstance(model, DivergenceError):
+            raise model
+        return model
 
 
 def _kin(estimator: Any) -> tuple:
@@ -151,17 +164,21 @@ def _kin(estimator: Any) -> tuple:
     )
 
 
-def _fit_together(estimators: Sequence[Any], dataset: DataFrame) -> list[Any]:
-    """Fit estimators that are kin; return their models."""
+def _fit_together(estimators: Sequence[Any], dataset: DataFrame, part: str = "") -> list[Any]:
+    """Fit estimators that are kin; return their models, or why one of several has none.
+
+    part: where in `checkpointDir` their checkpoints are.
+    """
     for estimator in estimators:
         estimator._check()
     cluster = Cluster(dataset.sparkSession)
-    return cluster.run(lambda: _trained(cluster, estimators, dataset))
+    return cluster.run(lambda: _trained(cluster, estimators, dataset, part))
 
 
-def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) -> list[Any]:
+def _trained(
+    cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame, part: str
+) -> list[Any]:
     began, first = time.perf_counter(), estimators[0]
-    results: list[Fitted | None] = []
     with ExitStack() as stack:
         rows, held = _split(first, dataset)
         blocks = stack.enter_context(_packed(first, cluster, rows, first._wanted()))
@@ -173,28 +190,43 @@ def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) ->
             others = stack.enter_context(_packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began
-        portions = list(_portions([each.fit for each in begun]))
-        for portion in portions:
-            fits = [begun[index].fit for index in portion]
-            # What is trained one after another must not take the other's checkpoints for its own.
-            part = f"/settings-from-{portion[0]}" if len(portions) > 1 else ""
-            fitted = train_fits(
-                blocks,
-                fits,
-                first.NAME,
-                first.getDeterministic(),
-                None if others is None else HeldOut(others, first.getPatience()),
-                _checkpoints(cluster, [estimators[index] for index in portion], blocks, part),
-            )
-            results.extend(fitted)
-    trained = iter(results)
-    models = []
+        watched = None if others is None else HeldOut(others, first.getPatience())
+        trained = iter(_train(cluster, estimators, begun, blocks, watched, part))
+    models: list[Any] = []
     for estimator, (fit, finish) in zip(estimators, begun, strict=True):
         model = finish(None if fit is None else next(trained))
+        if fit is not None and fit.failure:
+            models.append(fit.failure)
+            continue
         estimator._copyValues(model._resetUid(estimator.uid))
         estimator._finished(model, rows, cluster, packing)
         models.append(model)
     return models
+
+
+def _train(
+    cluster: Cluster,
+    estimators: Sequence[Any],
+    begun: Sequence[Beginning],
+    blocks: Blocks,
+    held_out: HeldOut | None,
+    part: str,
+) -> list[Fitted]:
+    """Train the fits that have something left to train; return theirs, in order."""
+    first, results = estimators[0], []
+    portions = list(_portions([each.fit for each in begun]))
+    for portion in portions:
+        # What is trained one after another must not take the other's checkpoints for its own.
+        place = f"{part}/settings-from-{portion[0]}" if len(portions) > 1 else part
+        results += train_fits(
+            blocks,
+            [fit for index in portion if (fit := begun[index].fit) is not None],
+            first.NAME,
+            first.getDeterministic(),
+            held_out,
+            _checkpoints(cluster, [estimators[index] for index in portion], blocks, place),
+        )
+    return results
 
 
 def _portions(fits: Sequence[Fit | None]) -> Iterator[list[int]]:
@@ -241,8 +273,12 @@ def _packed(
     weight, features = weight_column(estimator), estimator.getFeaturesCol()
     columns, single = feature_columns(dataset, features)
     columns += [numeric_column(dataset, name) for name in wanted.targets]
-    if weight:
-        columns.append(numeric_column(dataset, weight))
+    weights = [numeric_column(dataset, weight)] if weight else []
+    if wanted.class_weights:
+        weight = weight or "classWeights"
+        weights.append(_class_weight(columns[-1], wanted.class_weights))
+    if weights:
+        columns.append(reduce(mul, weights))
     shape = feature_shape(dataset, features)
     width, standard = shape[:2] if wanted.width is None else (wanted.width, Layout.standard)
     layout = Layout(
@@ -262,6 +298,14 @@ def _packed(
     source = Source(layout, compare, wanted.precise, estimator.getSeed())
     partitions = estimator._partitions if like is None else len(like.packed)
     return pack(cluster, dataset, source, partitions, columns)
+
+
+def _class_weight(label: Column, weights: Sequence[float]) -> Column:
+    """Return the weight of a row's class; what is no class is left for packing to complain of."""
+    chosen = F.lit(1.0)
+    for number, weight in enumerate(weights):
+        chosen = F.when(label == number, F.lit(float(weight))).otherwise(chosen)
+    return chosen
 
 
 def _checkpoints(

@@ -15,6 +15,9 @@ __all__ = ["SparseRows", "between", "cast", "column_means", "csr", "transposed_p
 
 MOST_POINTED = np.iinfo(np.int32).max
 
+NARROW = 8
+"""Features to a unit from which a product is computed the other way round."""
+
 
 def csr(values: np.ndarray, indices: np.ndarray, pointers: np.ndarray, width: int) -> csr_array:
     """Return rows of `width` columns over these very arrays of values and column indices.
@@ -54,7 +57,10 @@ def transposed_product(features, delta: np.ndarray, out: np.ndarray) -> None:
     features: a dense or CSR array, (rows, features). delta: (rows,) or (rows, units).
     """
     if not issparse(features):
-        if out.dtype == features.dtype:
+        if delta.ndim == 2 and NARROW * delta.shape[1] <= features.shape[1]:
+            # Along the rows as they are stored: twice as fast for few units.
+            out[:] = (delta.T @ features).T
+        elif out.dtype == features.dtype:
             np.dot(features.T, delta, out=out)
         else:
             out[:] = features.T @ delta

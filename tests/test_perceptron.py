@@ -12,12 +12,13 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import StandardScaler
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sparknn.classification import (
     MultilayerPerceptronClassificationModel,
     MultilayerPerceptronClassifier,
 )
-from sparknn.errors import InvalidDataError
+from sparknn.errors import InvalidDataError, InvalidParamError
 from sparknn.network import Network
 from sparknn.objective import Rows
 from sparknn.solvers import LBFGS
@@ -270,3 +271,25 @@ def test_copy_has_params_of_its_own(xor: DataFrame) -> None:
     assert "guess" in renamed.transform(xor).columns
     assert "guess" not in model.transform(xor).columns
     assert estimator.fit(xor, {estimator.maxIter: 0}).training.iterations == 0
+
+
+@pytest.mark.parametrize("own", [None, "weight"])
+def test_class_weights_are_row_weights_by_class(spark: SparkSession, own: str | None) -> None:
+    rng = np.random.default_rng(3)
+    rows = [(Vectors.dense(rng.normal(size=2)), float(i % 2), 1.0 + i % 3) for i in range(40)]
+    data = spark.createDataFrame(rows, ["features", "label", "weight"]).coalesce(1)
+    data = data.withColumn("product", F.expr("if(label = 1, 4.0, 0.5)") * F.expr(own or "1"))
+    params = {"layers": [2, 3, 2], "maxIter": 5}
+    if own:
+        params["weightCol"] = own
+    by_class = MultilayerPerceptronClassifier(**params, classWeights=[0.5, 4.0]).fit(data)
+    by_row = MultilayerPerceptronClassifier(**{**params, "weightCol": "product"}).fit(data)
+    assert by_class.weights == by_row.weights
+    assert by_class.weights != MultilayerPerceptronClassifier(**params).fit(data).weights
+
+
+def test_class_weights_are_one_for_each_class(xor: DataFrame) -> None:
+    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]):
+        estimator = MultilayerPerceptronClassifier(layers=[2, 2, 2], classWeights=weights)
+        with pytest.raises(InvalidParamError, match="classWeights must be 2 numbers"):
+            estimator.fit(xor)

@@ -6,6 +6,7 @@ from cluster_helpers import frame, pack_frame
 
 from sparknn import SGD, Adam, Network
 from sparknn.cluster import Cluster
+from sparknn.errors import DivergenceError
 from sparknn.linear import LinearObjective
 from sparknn.objective import L2
 from sparknn.optimizers import linear
@@ -102,6 +103,19 @@ def test_full_batch_fits_together_have_the_bits_of_fits_alone(training):
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.theta, other.theta)
         assert (one.objective_history, one.reason) == (other.objective_history, other.reason)
+
+
+def test_a_fit_that_diverges_leaves_the_others_alone(training):
+    def fit(step: float) -> MinibatchFit:
+        start, settings = NETWORK.initial(1), Minibatch(3, 20)
+        return MinibatchFit(training, NETWORK, L2(), SGD(step), start, settings)
+
+    with np.errstate(all="ignore"):
+        (alone,) = train_fits(training, [fit(0.1)])
+        fits = [fit(1e39), fit(0.1)]
+        together = train_fits(training, fits)
+    assert isinstance(fits[0].failure, DivergenceError) and fits[1].failure is None
+    np.testing.assert_array_equal(together[1].theta, alone.theta)
 
 
 def test_fits_together_run_as_many_jobs_as_the_longest_alone(spark, training):

@@ -22,6 +22,7 @@ from sparknn.network import Network
 from sparknn.network_fit import check_network, network_fit, operations, start_of
 from sparknn.params import HasActivation, HasDropout, require, with_setters
 from sparknn.prediction import NetworkPredictor, perceptron
+from sparknn.rows import LARGEST
 from sparknn.training import Fitted
 
 __all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
@@ -79,6 +80,9 @@ class MultilayerPerceptronClassifier(
     weightCol : str, optional
         Row weights, by default all 1. (MLlib's perceptron has none, and averages its blocks of
         rows alike, the last and smaller one too; here rows count alike.)
+    classWeights : list of float, optional
+        What rows of each class weigh, at least 0, times their own weights; by default all 1. The
+        loss is the mean over weights, so that only their ratios count.
     solver : str, default "l-bfgs"
         "l-bfgs", "cg" (conjugate gradients) and "gd" use all rows in every iteration; "sgd" and
         "adam" use minibatches.
@@ -128,6 +132,13 @@ class MultilayerPerceptronClassifier(
     SOLVERS = ("l-bfgs", "cg", "gd", "sgd", "adam")
     LAYERS = "[784, 100, 10]"
 
+    classWeights: Param[list[float]] = Param(
+        Params._dummy(),
+        "classWeights",
+        "what rows of each class weigh, at least 0, times their own weights; by default all 1",
+        typeConverter=TypeConverters.toListFloat,
+    )
+
     @keyword_only
     def __init__(
         self,
@@ -152,6 +163,7 @@ class MultilayerPerceptronClassifier(
         regParam: float = 0.0,
         elasticNetParam: float = 0.0,
         weightCol: str | None = None,
+        classWeights: list[float] | None = None,
         stepSizeSchedule: str = "constant",
         momentum: float = 0.0,
         stepsPerRound: int = 0,
@@ -173,14 +185,27 @@ class MultilayerPerceptronClassifier(
         """Set any of the params that the constructor takes."""
         return self._set(**self._input_kwargs)
 
+    def getClassWeights(self) -> list[float]:
+        """Gets the value of classWeights."""
+        return self.getOrDefault(self.classWeights)
+
     def _check(self) -> None:
         super()._check()
         require(self, "loss", lambda v: v in ("crossEntropy", "squared"), "crossEntropy or squared")
-        check_thresholds(self, max(2, check_network(self).layers[-1]))
+        classes = max(2, check_network(self).layers[-1])
+        check_thresholds(self, classes)
+        require(
+            self,
+            "classWeights",
+            lambda v: len(v) == classes and any(v) and all(0 <= each <= LARGEST for each in v),
+            f"{classes} numbers, one for each class, at least 0 and not all 0",
+        )
 
     def _wanted(self) -> Wanted:
         layers = self.getLayers()
-        return Wanted((self.getLabelCol(),), max(2, layers[-1]), layers[0], precise=False)
+        weights = self.getClassWeights() if self.isDefined(self.classWeights) else ()
+        classes = max(2, layers[-1])
+        return Wanted((self.getLabelCol(),), classes, layers[0], False, tuple(weights))
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         network = self._network(self.getDropout())

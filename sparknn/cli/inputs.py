@@ -18,7 +18,7 @@ from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 from sparknn.schema import quoted
 
-__all__ = ["FORMATS", "hold_out", "read", "reading"]
+__all__ = ["FORMATS", "fold_of", "hold_out", "read", "reading"]
 
 FORMATS = ("parquet", "csv", "libsvm")
 ENDINGS = {"parquet": "parquet", "csv": "csv", "libsvm": "libsvm", "svm": "libsvm"}
@@ -149,9 +149,7 @@ def hold_out(data: DataFrame, fraction: float, seed: int) -> tuple[DataFrame, Da
     InvalidDataError
         If one side has no rows.
     """
-    columns = [F.col(quoted(name)) for name in data.columns]
-    draw = F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(1_000_000))
-    held: Column = draw < int(fraction * 1_000_000)
+    held: Column = _drawn(data, 1_000_000, F.lit(seed)) < int(fraction * 1_000_000)
     sides = data.filter(~held), data.filter(held)
     for side, purpose in zip(sides, ("to train on", "to measure the model on"), strict=True):
         if side.isEmpty():
@@ -160,3 +158,14 @@ def hold_out(data: DataFrame, fraction: float, seed: int) -> tuple[DataFrame, Da
                 "bring more rows"
             )
     return sides
+
+
+def fold_of(data: DataFrame, folds: int, seed: int) -> Column:
+    """Return which of `folds` folds a row is in, from 0: drawn by its content, as in `hold_out`."""
+    return _drawn(data, folds, F.lit(seed), F.lit("fold"))
+
+
+def _drawn(data: DataFrame, count: int, *salt: Column) -> Column:
+    """Return a number below `count` for each row: a hash of its content, wherever it stands."""
+    columns = [F.col(quoted(name)) for name in data.columns]
+    return F.pmod(F.xxhash64(*salt, *columns), F.lit(count))

@@ -13,41 +13,23 @@ import click
 
 from sparknn.activations import ACTIVATIONS
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
+from sparknn.cli.folds import METRICS
 from sparknn.cli.inputs import FORMATS
+from sparknn.cli.settings import Range, Values
+from sparknn.cli.types import Names, Numbers
 from sparknn.optimizers import SCHEDULES
 
-__all__ = ["estimator_params", "input_options", "scoring_options", "training_options"]
+__all__ = [
+    "estimator_params",
+    "input_options",
+    "logistic_options",
+    "perceptron_options",
+    "scoring_options",
+    "search_options",
+    "training_options",
+]
 
 Decorator = Callable[[Any], Any]
-
-
-class Numbers(click.ParamType):
-    """Numbers with commas between them."""
-
-    def __init__(self, kind: type):
-        self.kind, self.name = kind, f"{kind.__name__},…"
-
-    def convert(self, value, param, ctx):
-        try:
-            return [self.kind(part) for part in value.split(",")] if value else []
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 300,100", param, ctx)
-
-
-class Names(click.ParamType):
-    """One of some names, or several with commas between them."""
-
-    name = "name,…"
-
-    def __init__(self, known):
-        self.known = known
-
-    def convert(self, value, param, ctx):
-        names = value.split(",")
-        for name in names:
-            if name not in self.known:
-                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
-        return names if len(names) > 1 else names[0]
 
 
 def _group(*options: Decorator) -> Decorator:
@@ -157,9 +139,45 @@ perceptron_options = _group(
         help="crossEntropy or squared of classes; squared, absolute or huber of numbers.",
     ),
     click.option(
+        "--class-weights",
+        type=Numbers(float),
+        help="What rows of each class weigh, such as 1,5, times their own weights.",
+    ),
+    click.option(
         "--dropout",
         type=Numbers(float),
         help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
+    ),
+)
+
+search_options = _group(
+    click.option(
+        "--grid",
+        type=Values(),
+        multiple=True,
+        help="An option and the values to try, such as reg-param=0,0.01,0.1, as often as there "
+        "are options to search: all combinations are tried. Sizes within a value have an x "
+        "between them: hidden=100,50x20.",
+    ),
+    click.option(
+        "--range",
+        "ranges",
+        type=Range(),
+        multiple=True,
+        help="An option and a range to draw from, such as step-size=log:0.001:0.1; or linear, or "
+        "int.",
+    ),
+    click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        help="Random search: draw so many settings from what --grid and --range allow.",
+    ),
+    click.option("--folds", type=click.IntRange(min=2), default=3, show_default=True),
+    click.option(
+        "--metric",
+        type=click.Choice(METRICS),
+        help="What decides, by its mean over the rows held out in each fold, unweighted; by "
+        "default accuracy, for --task regression rmse.",
     ),
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import click
-from pyspark.ml import Estimator, PipelineModel
+from pyspark.ml import Estimator, PipelineModel, Transformer
 from pyspark.ml.feature import StringIndexerModel
 from pyspark.sql import DataFrame, SparkSession
 
@@ -39,7 +39,22 @@ from sparknn.errors import InvalidDataError
 from sparknn.regression import MultilayerPerceptronRegressor
 from sparknn.training import Fitted
 
-__all__ = ["train_logistic", "train_mlp"]
+__all__ = [
+    "Job",
+    "Rows",
+    "described",
+    "fit_pipeline",
+    "layers_of",
+    "make_logistic",
+    "make_perceptron",
+    "prepared",
+    "saved_and_measured",
+    "suited",
+    "test_rows",
+    "train_logistic",
+    "train_mlp",
+    "valid_rows",
+]
 
 
 @dataclass
@@ -68,25 +83,44 @@ class Job:
 def train_logistic(**options: Any) -> dict[str, Any]:
     """Train a logistic regression and save it with its preprocessing."""
     job = Job.taken_from(options)
-    params = estimator_params(options)
-    return _train("train_logistic", job, LogisticRegression(**params))
+    return _train("train_logistic", job, *make_logistic(options))
 
 
 @click.command("train_mlp")
 @training_options
 @perceptron_options
-def train_mlp(task: str, hidden: list[int] | None, **options: Any) -> dict[str, Any]:
+def train_mlp(**options: Any) -> dict[str, Any]:
     """Train a multilayer perceptron and save it with its preprocessing."""
     job = Job.taken_from(options)
+    return _train("train_mlp", job, *make_perceptron(options))
+
+
+def make_logistic(options: dict[str, Any]) -> tuple[Estimator, None]:
+    """Return the estimator that a logistic regression's options describe, and no hidden layers."""
+    return LogisticRegression(**estimator_params(options)), None
+
+
+def make_perceptron(options: dict[str, Any]) -> tuple[Estimator, list[int] | None]:
+    """Return the estimator that a perceptron's options describe, and the hidden layers, if given.
+
+    The outer layers' sizes follow from the data then; those in the estimator stand in for them.
+    """
+    options = dict(options)
+    task, hidden = options.pop("task"), options.pop("hidden")
+    dropout = options.pop("dropout")
     if (hidden is None) == (options["layers"] is None):
         raise click.UsageError("give --hidden, the hidden layers' sizes, or else --layers")
-    dropout = options.pop("dropout")
     params = estimator_params(options)
     if dropout:
         params["dropout"] = dropout if len(dropout) > 1 else dropout[0]
-    regression = task == "regression"
-    kind = MultilayerPerceptronRegressor if regression else MultilayerPerceptronClassifier
-    return _train("train_mlp", job, kind(**params), hidden)
+    if hidden is not None:
+        outputs = 1 if task == "regression" else len(options["class_weights"] or range(2))
+        params["layers"] = [1, *hidden, outputs]
+    if task == "regression":
+        if params.pop("classWeights", None) is not None:
+            raise click.UsageError("--class-weights is for classes, not for --task regression")
+        return MultilayerPerceptronRegressor(**params), hidden
+    return MultilayerPerceptronClassifier(**params), hidden
 
 
 @dataclass(frozen=True)
@@ -104,27 +138,32 @@ class Rows:
     skipped: int
 
 
-def _train(
-    name: str, job: Job, estimator: Estimator, hidden: list[int] | None = None
-) -> dict[str, Any]:
+def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) -> dict[str, Any]:
     """Run a training job and return its closing JSON object."""
     began = time.perf_counter()
-    if hidden is not None:
-        # The outer sizes follow from the data; what else is wrong is said before any is read.
-        estimator.setLayers([1, *hidden, 1 if is_regression(estimator) else 2])
+    # What is wrong with the options is said before any data is read.
     estimator._check()
     session = start_session(f"sparknn {name}")
     if job.output:
         require_free(session, job.output, job.overwrite)
-    rows = _rows(session, job, estimator, None if hidden is not None else _layers(estimator))
-    test, skipped = None, 0
-    if job.test:
-        skip = estimator.getHandleInvalid() == "skip"
-        test, skipped = _test_rows(session, job.test, job.kind, skip, rows.rules)
-    pipeline, fitted = _fit(rows, job, estimator, hidden)
-    model = model_of(pipeline)
-    result: dict[str, Any] = {
+    rows = valid_rows(session, job, estimator, layers_of(estimator, hidden))
+    test = test_rows(session, job, estimator, rows.rules)
+    say(f"{job.path}: {len(rows.rules.table.features)} feature columns, label {job.label!r}")
+    pipeline, fitted = fit_pipeline(rows, job, estimator, hidden)
+    say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
+    return {
         "job": name,
+        **described(pipeline, fitted, rows),
+        **saved_and_measured(session, job, pipeline, rows.held, test),
+        "seconds": round(time.perf_counter() - began, 2),
+        "output": job.output,
+    }
+
+
+def described(pipeline: PipelineModel, fitted: Fitted, rows: Rows) -> dict[str, Any]:
+    """Return what a job's closing JSON says of a fit."""
+    model = model_of(pipeline)
+    return {
         "rows": fitted.rows,
         "skipped": rows.skipped + fitted.skipped,
         "features": model.numFeatures,
@@ -132,25 +171,36 @@ def _train(
         "epochs": fitted.iterations,
         "loss": fitted.objective_history[-1] if fitted.objective_history else None,
     }
-    say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
+
+
+def saved_and_measured(
+    session: SparkSession,
+    job: Job,
+    pipeline: PipelineModel,
+    held: DataFrame | None,
+    test: tuple[DataFrame, int] | None,
+) -> dict[str, Any]:
+    """Save a pipeline, measure it on the rows that there are, and return what was measured."""
     if job.output:
         save_model(session, pipeline, job.output, job.overwrite)
         say(f"saved to {job.output}")
-    for purpose, data in (("validation", rows.held), ("test", test)):
+    result: dict[str, Any] = {}
+    for purpose, data in (("validation", held), ("test", test[0] if test else None)):
         if data is not None:
             result[purpose] = measure(pipeline, data)
             say(f"{purpose} {said(result[purpose])}")
     if test is not None:
-        result["test"]["skipped"] = skipped
-    return {
-        **result,
-        "seconds": round(time.perf_counter() - began, 2),
-        "output": job.output,
-    }
+        result["test"]["skipped"] = test[1]
+    return result
 
 
-def _rows(session: SparkSession, job: Job, estimator: Estimator, layers: list[int] | None) -> Rows:
-    """Read the input, check all of it, and split it."""
+def valid_rows(
+    session: SparkSession, job: Job, estimator: Estimator, layers: list[int] | None
+) -> Rows:
+    """Read the input, check all of it, and split it.
+
+    layers: the sizes of all layers, if they are known.
+    """
     skip = estimator.getHandleInvalid() == "skip"
     weight = None
     if estimator.hasParam("weightCol") and estimator.isSet("weightCol"):
@@ -192,37 +242,56 @@ def _with_labels(
     return replace(rules, classes=rules.classes or found, words=words)
 
 
-def _test_rows(
-    session: SparkSession, path: str, kind: str | None, skip: bool, rules: Rules
-) -> tuple[DataFrame, int]:
-    """Read and check the rows of --test; return the valid ones and how many others there were."""
+def test_rows(
+    session: SparkSession, job: Job, estimator: Estimator, rules: Rules
+) -> tuple[DataFrame, int] | None:
+    """Read and check the rows of --test, if any; return the valid ones, and how many are not."""
+    if not job.test:
+        return None
+    skip = estimator.getHandleInvalid() == "skip"
     rules = replace(rules, table=replace(rules.table, weight=None))
-    data, malformed = read(session, path, kind, skip, rules.width)
-    with reading(path):
+    data, malformed = read(session, job.test, job.kind, skip, rules.width)
+    with reading(job.test):
         require_label(data, rules)
         data, skipped = checked(data, rules, skip)
     return chosen(data, rules.table), malformed + skipped
 
 
-def _fit(
+def fit_pipeline(
     rows: Rows, job: Job, estimator: Estimator, hidden: list[int] | None
 ) -> tuple[PipelineModel, Fitted]:
     """Fit the preprocessing and the estimator; return them as one pipeline, and how it went."""
-    table, classes = rows.rules.table, rows.rules.classes
-    say(f"{job.path}: {len(table.features)} feature columns, label {job.label!r}")
-    training = rows.training
-    if rows.indexer is None and classes is not None:
-        training = with_classes(training, job.label, classes)
-    stages, features = fit_stages(training, table, job.scale, rows.indexer)
-    estimator.setFeaturesCol(features)
-    estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
-    if hidden is not None:
-        outputs = 1 if classes is None else max(2, classes)
-        estimator.setLayers([rows.rules.width, *hidden, outputs])
-    model = estimator.fit(PipelineModel(stages).transform(training))
+    stages, features, data = prepared(rows, rows.training, job)
+    model = suited(estimator, hidden, rows, job, features).fit(data)
     return PipelineModel([*stages, model, *label_names(rows.indexer, model)]), model.training
 
 
-def _layers(estimator: Estimator) -> list[int] | None:
-    """Return the layers that were asked for, or None for an estimator that has none."""
-    return estimator.getLayers() if estimator.hasParam("layers") else None
+def prepared(rows: Rows, training: DataFrame, job: Job) -> tuple[list[Transformer], str, DataFrame]:
+    """Fit the preprocessing on some of the rows.
+
+    Returns its stages, the name of the features column that they make, and what they make of
+    these rows.
+    """
+    if rows.indexer is None and rows.rules.classes is not None:
+        training = with_classes(training, job.label, rows.rules.classes)
+    stages, features = fit_stages(training, rows.rules.table, job.scale, rows.indexer)
+    return stages, features, PipelineModel(stages).transform(training)
+
+
+def suited(
+    estimator: Estimator, hidden: list[int] | None, rows: Rows, job: Job, features: str
+) -> Estimator:
+    """Set an estimator's columns, and its layers where they follow from the data."""
+    estimator.setFeaturesCol(features)
+    estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
+    if hidden is not None:
+        classes = rows.rules.classes
+        outputs = 1 if classes is None else max(2, classes)
+        estimator.setLayers([rows.rules.width, *hidden, outputs])
+    return estimator
+
+
+def layers_of(estimator: Estimator, hidden: list[int] | None) -> list[int] | None:
+    """Return the sizes of all layers, or None where there are none or the data decides."""
+    known = hidden is None and estimator.hasParam("layers")
+    return estimator.getLayers() if known else None

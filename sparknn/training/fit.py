@@ -30,12 +30,14 @@ class Fit:
 
     objective: what it minimises. visitor: what a round does on each block. unit: what `total`
     counts, "iteration" or "epoch". theta: the parameters so far, (size,). fitted: the history.
+    failure: why it diverged, where it did beside others that went on.
     """
 
     unit: str
     total: int
     visitor: Visitor
     theta: np.ndarray
+    failure: DivergenceError | None = None
 
     def __init__(self, blocks: Blocks, objective: Objective):
         self.objective = objective
@@ -80,7 +82,7 @@ class Fit:
             "held_out_history": np.array(self.fitted.held_out_history, np.float64),
             "objective_history": np.array(self.fitted.objective_history, np.float64),
         }
-        return history, {}
+        return history, {"failure": str(self.failure) if self.failure else None}
 
     def restore(self, arrays: Arrays, facts: Facts) -> None:
         """Go on from where `state` was taken, in a fit of the same data and settings."""
@@ -90,6 +92,8 @@ class Fit:
         ]
         self.fitted.held_out_history = arrays["held_out_history"].tolist()
         self.fitted.objective_history = arrays["objective_history"].tolist()
+        if facts["failure"]:
+            self.failure = DivergenceError(facts["failure"])
 
     def finish(self, seconds: float) -> Fitted:
         """Return what was fitted."""

@@ -121,7 +121,7 @@ class FullBatchFit(Fit):
 
 
 class _Gradient:
-    """Visits a block for the gradient of its mean loss; chunks are added up in float64."""
+    """Visits a block for the gradient of its mean loss."""
 
     def __init__(self, objective: Objective):
         self.objective = objective
@@ -129,18 +129,41 @@ class _Gradient:
     def __call__(
         self, theta: np.ndarray, precise: bool, partition: int, rows: Rows, state: None
     ) -> Answer:
-        objective = self.objective
+        total = self.begin(theta, precise)
+        for chunk in rows.chunks(total.chunk):
+            total.add(chunk)
+        return total.answer()
+
+    def begin(self, theta: np.ndarray, precise: bool) -> _Sum:
+        """Return a sum over chunks of rows that is still empty."""
+        return _Sum(self.objective, theta, precise)
+
+
+class _Sum:
+    """Adds chunks' gradients up in float64. wide: whether it casts rows to float64 itself."""
+
+    def __init__(self, objective: Objective, theta: np.ndarray, precise: bool):
+        self.wide = hasattr(objective, "precise") and precise
         if hasattr(objective, "precise"):
             objective.precise = precise
-        total, loss, weight = np.zeros(objective.size), 0.0, 0.0
-        out: np.ndarray = np.empty(objective.size, objective.dtype)
-        for chunk in rows.chunks(objective.chunk):
-            chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
-            out *= chunk_weight
-            total += out
-            loss += chunk_weight * chunk_loss
-            weight += chunk_weight
-        if not weight:
-            return Answer(0.0, total)
-        total /= weight
-        return Answer(weight, total if precise else total.astype(np.float32), loss / weight)
+        self.objective, self.theta, self.chunk = objective, theta, objective.chunk
+        self.precise = precise
+        self.total, self.loss, self.weight = np.zeros(objective.size), 0.0, 0.0
+        self.out: np.ndarray = np.empty(objective.size, objective.dtype)
+
+    def add(self, chunk: Rows) -> None:
+        """Add some rows."""
+        loss, weight = self.objective.gradient(self.theta, chunk, self.out)
+        self.out *= weight
+        self.total += self.out
+        self.loss += weight * loss
+        self.weight += weight
+
+    def answer(self) -> Answer:
+        """Return the mean over all rows."""
+        if not self.weight:
+            return Answer(0.0, self.total)
+        mean = self.total / self.weight
+        if not self.precise:
+            mean = mean.astype(np.float32)
+        return Answer(self.weight, mean, self.loss / self.weight)

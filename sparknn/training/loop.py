@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sparknn.blocks import Blocks
+from sparknn.errors import DivergenceError
 from sparknn.objective import L2, Objective
 from sparknn.optimizers import Optimizer
 from sparknn.rounds import Outcome, Rounds
@@ -56,7 +57,8 @@ def train_fits(
     Raises
     ------
     DivergenceError
-        If a loss is not finite.
+        If the loss of a single fit is not finite. Of several fits the others go on, and the one
+        that diverged has the error as its `failure`.
     CheckpointError
         If the checkpoints are of other settings or other rows.
     """
@@ -86,12 +88,14 @@ class _Loop:
     def run(self, rounds: Rounds, bar: tqdm, checkpoints: Checkpoints | None) -> None:
         """Run rounds until every fit is done."""
         self._show(bar)
-        while active := [number for number, fit in enumerate(self.fits) if not fit.done]:
+        while active := [
+            number for number, fit in enumerate(self.fits) if not (fit.done or fit.failure)
+        ]:
             outcomes = self._round(rounds, active)
             ended = [
                 number
                 for number, outcome in zip(active, outcomes, strict=True)
-                if self.fits[number].tell(outcome)
+                if self._tell(self.fits[number], outcome)
             ]
             if not ended:
                 continue
@@ -109,6 +113,16 @@ class _Loop:
                 if watch.theta is not None:
                     fitted.theta = watch.theta
         return results
+
+    def _tell(self, fit: Fit, outcome: Outcome) -> bool:
+        """Return whether an iteration or epoch ended; a fit that diverges leaves the others."""
+        try:
+            return fit.tell(outcome)
+        except DivergenceError as error:
+            if len(self.fits) == 1:
+                raise
+            fit.failure = error
+            return False
 
     def _round(self, rounds: Rounds, active: list[int]) -> list[Outcome]:
         asks = {number: self.fits[number].ask() for number in active}
@@ -128,8 +142,8 @@ class _Loop:
 
     def _show(self, bar: tqdm) -> None:
         bar.update(sum(fit.count for fit in self.fits) - bar.n)
-        losses = [fit.fitted.objective_history[-1:] for fit in self.fits]
-        if all(losses):
+        losses = [fit.fitted.objective_history[-1:] for fit in self.fits if not fit.failure]
+        if losses and all(losses):
             bar.set_postfix_str(f"loss {min(loss[0] for loss in losses):.6g}")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from sparknn.objective import Rows
 from sparknn.rounds import Answer, Outcome, Rounds, Visitor
+from sparknn.sparse import cast
 from sparknn.training.fit import Ask
 
 __all__ = ["Together", "run_together"]
@@ -31,7 +32,7 @@ class _Share(NamedTuple):
 
 
 class Together:
-    """Visits a block for several fits, one after another."""
+    """Visits a block for several fits: chunk by chunk where all want chunks of one size."""
 
     def __init__(self, visitors: Sequence[Visitor]):
         self.visitors = visitors
@@ -45,10 +46,15 @@ class Together:
         states: dict[int, Any] | None,
     ) -> Answer:
         parts, states = [], dict(states or {})
-        for share in shares:
-            own = sent[share.start : share.stop].astype(share.dtype, copy=False)
-            answer = self.visitors[share.number](
-                own, share.task, partition, rows, states.get(share.number)
+        own = [sent[each.start : each.stop].astype(each.dtype, copy=False) for each in shares]
+        answers = self._by_chunks(own, shares, rows)
+        for number, share in enumerate(shares):
+            answer = (
+                answers[number]
+                if answers
+                else self.visitors[share.number](
+                    own[number], share.task, partition, rows, states.get(share.number)
+                )
             )
             vector = answer.vector.astype(np.float64)
             vector *= answer.weight
@@ -56,6 +62,31 @@ class Together:
             if answer.state is not None:
                 states[share.number] = answer.state
         return Answer(1.0, np.concatenate(parts), 0.0, states or None)
+
+    def _by_chunks(
+        self, own: list[np.ndarray], shares: list[_Share], rows: Rows
+    ) -> list[Answer] | None:
+        """Return all answers from one pass over the rows, or None where they want several.
+
+        A chunk is read, and cast to float64, once for all of them while it is in the cache.
+        """
+        begin = [getattr(self.visitors[share.number], "begin", None) for share in shares]
+        sums = [
+            each(theta, share.task)
+            for each, theta, share in zip(begin, own, shares, strict=True)
+            if each is not None
+        ]
+        if len(sums) < len(shares):
+            return None
+        if len({each.chunk for each in sums}) > 1:
+            return None
+        for chunk in rows.chunks(sums[0].chunk):
+            wide = chunk
+            if any(each.wide for each in sums):
+                wide = chunk._replace(features=cast(chunk.features, np.float64))
+            for each in sums:
+                each.add(wide if each.wide else chunk)
+        return [each.answer() for each in sums]
 
 
 def run_together(
