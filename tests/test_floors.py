@@ -39,6 +39,8 @@ FLOORS = [
         "schema",
         "packing",
         "sweeping",
+        "eviction",
+        "mapping",
         "blocks",
         "moments",
         "rounds",
