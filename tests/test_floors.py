@@ -21,6 +21,7 @@ FLOORS = [
         "prediction",
         "sparse",
         "xorshift",
+        "boltzmann",
     },
     {
         "rows",
