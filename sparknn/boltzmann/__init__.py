@@ -12,17 +12,21 @@ from sparknn.boltzmann.likelihood import (
 from sparknn.boltzmann.machine import Machine
 from sparknn.boltzmann.partition import annealed_log_partition, exact_log_partition
 from sparknn.boltzmann.sampling import bernoulli, packed, unpacked
+from sparknn.boltzmann.stack import Stack, Up, machines_of
 from sparknn.boltzmann.units import UNITS, Units, units
 
 __all__ = [
     "UNITS",
     "ContrastiveDivergence",
     "Machine",
+    "Stack",
     "Units",
+    "Up",
     "annealed_log_partition",
     "bernoulli",
     "exact_log_partition",
     "log_likelihood",
+    "machines_of",
     "packed",
     "pseudo_likelihood",
     "reconstruction_error",
