@@ -50,6 +50,7 @@ class Blocks:
         self.cluster, self.rdd, self.packed = cluster, rdd, packed
         self._directory = directory
         self._moments: tuple[np.ndarray, np.ndarray] | None = None
+        self._target_moments: tuple[np.ndarray, np.ndarray] | None = None
         blocks = [item.block for item in packed]
         self.rows = sum(block.rows for block in blocks)
         filled = [block for block in blocks if block.rows]
@@ -85,6 +86,15 @@ class Blocks:
         if self._moments is None:
             self._moments = self._sparse_moments() if self.sparse else self._dense_moments()
         return self._moments
+
+    def target_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return each target's weighted mean and deviation, (targets,) float64, in two rounds."""
+        # A round stands on blocks, so that this import has to wait.
+        from sparknn.moments import target_moments
+
+        if self._target_moments is None:
+            self._target_moments = target_moments(self)
+        return self._target_moments
 
     def _sparse_moments(self) -> tuple[np.ndarray, np.ndarray]:
         # A round stands on blocks, so that this import has to wait.

@@ -7,8 +7,8 @@ DataFrames work. Nothing is computed until the columns are used.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,10 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 from threadpoolctl import threadpool_limits
 
 from sparknn.cluster import Cluster
-from sparknn.prediction import Prediction
 from sparknn.schema import column_type, feature_columns
 from sparknn.vectors import of_column
 
-__all__ = ["with_predictions"]
+__all__ = ["Output", "with_predictions"]
 
 ARROW = hasattr(F, "arrow_udf")
 """Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
@@ -37,15 +36,27 @@ PIECE_BYTES = 2**21
 """Of features: a batch of Arrow's leaves the cache, and so would the network's layers."""
 
 
+Predict = Callable[[np.ndarray], Any]
+"""From (rows, width) float64 to a named tuple of (rows,) and (rows, values) float64 arrays."""
+
+
+class Output(NamedTuple):
+    """A column to add.
+
+    part: the field of a prediction that it holds. name: the column's; "" is not computed. width:
+    of a vector; None for a number. metadata: of a column of numbers.
+    """
+
+    part: str
+    name: str
+    width: int | None
+    metadata: dict[str, Any] | None = None
+
+
 def with_predictions(
-    dataset: DataFrame,
-    features: str,
-    width: int,
-    predict: Callable[[np.ndarray], Prediction],
-    names: Prediction,
-    classes: int,
+    dataset: DataFrame, features: str, width: int, predict: Predict, outputs: Sequence[Output]
 ) -> DataFrame:
-    """Return `dataset` with columns for raw predictions, probabilities and labels.
+    """Return `dataset` with columns for what a model predicts.
 
     Parameters
     ----------
@@ -54,20 +65,18 @@ def with_predictions(
     width : int
         The number of features that `predict` takes.
     predict : callable
-        From (rows, width) float64 to a Prediction; it is sent to the executors.
-    names : Prediction
-        The names of the new columns; one that is "" is not computed.
-    classes : int
+        See `Predict`; it is sent to the executors.
+    outputs : sequence of Output
 
     Raises
     ------
     ValueError
         If a column is there already.
     """
-    wanted = {part: name for part, name in names._asdict().items() if name}
-    for name in wanted.values():
-        if name in dataset.columns:
-            raise ValueError(f"the output column {name!r} exists already")
+    wanted = [output for output in outputs if output.name]
+    for output in wanted:
+        if output.name in dataset.columns:
+            raise ValueError(f"the output column {output.name!r} exists already")
     if not wanted:
         return dataset
     cluster = Cluster(dataset.sparkSession)
@@ -75,33 +84,31 @@ def with_predictions(
     (column,), _ = feature_columns(dataset, features)
     held = f"prediction_{uuid.uuid4().hex}"
     vectors = isinstance(column_type(dataset, features), VectorUDT)
-    compute = _column_function(predict, width, list(wanted), cluster.threads, vectors)
+    compute = _column_function(predict, width, wanted, cluster.threads, vectors)
     computed = dataset.select("*", compute(column).alias(held))
-    outputs = [_output(F.col(held)[part], part, name, classes) for part, name in wanted.items()]
-    return computed.select("*", *outputs).drop(held)
+    added = [_added(F.col(held)[output.part], output) for output in wanted]
+    return computed.select("*", *added).drop(held)
 
 
-def _output(column: Column, part: str, name: str, classes: int) -> Column:
+def _added(column: Column, output: Output) -> Column:
     """Return one column as MLlib gives it, with the attributes that its own stages read."""
-    if part == "label":
-        return column.alias(name, metadata={"ml_attr": {"type": "nominal", "num_vals": classes}})
+    if output.width is None:
+        return column.alias(output.name, metadata=output.metadata or {})
     if not ARROW:
         # On the way from pandas NaN turned into null, which a vector cannot hold.
         column = F.transform(column, lambda x: F.coalesce(x, F.lit(float("nan"))))
-    return array_to_vector(column).alias(name, metadata={"ml_attr": {"num_attrs": classes}})
+    metadata = {"ml_attr": {"num_attrs": output.width}}
+    return array_to_vector(column).alias(output.name, metadata=metadata)
 
 
 def _column_function(
-    predict: Callable[[np.ndarray], Prediction],
-    width: int,
-    parts: list[str],
-    threads: int,
-    vectors: bool,
+    predict: Predict, width: int, outputs: Sequence[Output], threads: int, vectors: bool
 ):
-    """Return the column function that computes `parts` of a prediction as a struct."""
-    vector = ArrayType(DoubleType())
+    """Return the column function that computes parts of a prediction as a struct."""
+    number, vector = DoubleType(), ArrayType(DoubleType())
+    parts = [output.part for output in outputs]
     schema = StructType(
-        [StructField(part, DoubleType() if part == "label" else vector) for part in parts]
+        [StructField(part, number if size is None else vector) for part, _, size, _ in outputs]
     )
 
     def compute(column: pa.Array) -> pa.Array:
@@ -110,7 +117,7 @@ def _column_function(
 
     def by_pandas(column: pd.DataFrame | pd.Series) -> pd.DataFrame:
         found = _predictions(predict, _from_pandas(column), width, threads)
-        lists = {part: found[part] if part == "label" else list(found[part]) for part in parts}
+        lists = {part: _series(found[part]) for part in parts}
         return pd.DataFrame(lists)
 
     # Spark reads from the hints what a function takes.
@@ -126,21 +133,26 @@ def _column_function(
 
 
 def _predictions(
-    predict: Callable[[np.ndarray], Prediction], column: pa.Array, width: int, threads: int
+    predict: Predict, column: pa.Array, width: int, threads: int
 ) -> dict[str, np.ndarray]:
     """Predict a batch of vectors or arrays, in pieces that stay in cache."""
     sparse = width > WIDE and pa.types.is_struct(column.type)
     step = WIDE_ROWS if sparse else max(1, PIECE_BYTES // (8 * width))
-    # An empty batch is a piece, too: it says how many classes there are.
+    # An empty batch is a piece, too: it says how wide the predictions are.
     starts = range(0, max(len(column), 1), step)
     with threadpool_limits(threads, "blas"):
         pieces = [predict(_matrix(column.slice(start, step), width, sparse)) for start in starts]
     joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
-    return Prediction(*joined)._asdict()
+    return dict(zip(pieces[0]._fields, joined, strict=True))
+
+
+def _series(values: np.ndarray) -> Any:
+    """Return numbers, (rows,), as they are, and (rows, values) as a list of arrays."""
+    return values if values.ndim == 1 else list(values)
 
 
 def _arrow(values: np.ndarray) -> pa.Array:
-    """Return labels, (rows,), as numbers, and scores, (rows, classes), as lists."""
+    """Return (rows,) as numbers, and (rows, values) as lists."""
     if values.ndim == 1:
         return pa.array(values)
     offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]

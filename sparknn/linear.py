@@ -1,14 +1,15 @@
 """Linear models on the data as it is, optimised in other coordinates.
 
-Logistic regression converges in few iterations only when its columns are centred and scaled,
-but centring would destroy sparsity and scaling would copy the data. So both are virtual: a
-column x enters as (x - centre) / scale, and what changes is the parameters, not the rows.
+Linear and logistic regression converge in few iterations only when columns are centred and
+scaled, but centring would destroy sparsity and scaling would copy the data. So both are virtual:
+a column x enters as (x - centre) / scale, and what changes is the parameters, not the rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
 from sparknn.sparse import cast, transposed_product
@@ -31,19 +32,28 @@ class LinearObjective:
     scale : array of (features,)
         Divides each column; a column of scale zero takes no part, and its weights stay zero.
     units : int
-        One for two classes (the log-odds of class 1), else one per class.
+        One for two classes (the log-odds of class 1), else one per class, or per target.
     intercept : bool
+    loss : Loss, optional
+        By default cross-entropy, of a sigmoid unit or of a softmax over several.
     """
 
     dtype = np.float64
 
-    def __init__(self, centre: np.ndarray, scale: np.ndarray, units: int, intercept: bool):
+    def __init__(
+        self,
+        centre: np.ndarray,
+        scale: np.ndarray,
+        units: int,
+        intercept: bool,
+        loss: Loss | None = None,
+    ):
         self.centre = np.asarray(centre, np.float64)
         scale = np.asarray(scale, np.float64)
         self.inverse_scale = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
         self.features, self.units, self.intercept = len(scale), units, intercept
         self.size = (self.features + intercept) * units
-        self.loss = loss_named("softmax" if units > 1 else "sigmoid")
+        self.loss = loss or loss_named("softmax" if units > 1 else "sigmoid")
         self.precise = True
         # About a megabyte of float64: what a core's cache holds beside the products.
         self.chunk = max(64, 2**17 // max(self.features, 1))

@@ -1,7 +1,7 @@
-"""Mean and deviation of sparse columns, in a round or two over the blocks.
+"""Mean and deviation of sparse columns and of targets, in a round or two over the blocks.
 
-They may be a million, so that each partition's would weigh more than its descriptor by far, and
-travel with it in every round.
+Sparse columns may be a million, so that each partition's moments would weigh more than its
+descriptor by far, and travel with it in every round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sparknn.sparse import csr, transposed_product
 if TYPE_CHECKING:
     from sparknn.blocks import Blocks
 
-__all__ = ["sparse_moments"]
+__all__ = ["sparse_moments", "target_moments"]
 
 CHUNK = 2048
 """Rows to a chunk at the least."""
@@ -30,8 +30,6 @@ def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     Sums of squares are taken about an origin: zero, unless a column is set in every row. Then it
     is the mean to the precision of the rows, so that a constant has a deviation of zero exactly.
     """
-    summaries = [summary for item in blocks.packed for summary in item.summaries]
-    squared_weights = sum(summary.weight_squares for summary in summaries)
     origin = np.zeros(blocks.features)
     with Rounds(blocks, _Sums()) as rounds:
         sums, squares = _summed(rounds, origin)
@@ -39,16 +37,53 @@ def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
         if len(full):
             origin[full] = (sums[full] / blocks.weight).astype(np.float32)
             sums, squares = _summed(rounds, origin)
-    free = blocks.weight - squared_weights / blocks.weight
-    squares -= sums**2 / blocks.weight
+    return _moments(blocks, origin, sums, squares)
+
+
+def target_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Return each target's weighted mean and deviation, (targets,) float64, as `Blocks.moments`.
+
+    Sums of squares are taken about the mean, to the precision of the rows; so a constant has a
+    deviation of zero exactly.
+    """
+    with Rounds(blocks, _TargetSums()) as rounds:
+        sums, _ = _summed(rounds, np.zeros(blocks.targets))
+        origin = (sums / blocks.weight).astype(np.float32).astype(np.float64)
+        sums, squares = _summed(rounds, origin)
+    return _moments(blocks, origin, sums, squares)
+
+
+def _moments(
+    blocks: Blocks, origin: np.ndarray, sums: np.ndarray, squares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and sample deviations from weighted sums, and of squares, about `origin`."""
+    summaries = [summary for item in blocks.packed for summary in item.summaries]
+    weight_squares = sum(summary.weight_squares for summary in summaries)
+    free = blocks.weight - weight_squares / blocks.weight
+    squares = squares - sums**2 / blocks.weight
     deviation = np.sqrt(np.maximum(squares, 0) / free) if free > 0 else np.zeros_like(squares)
     return origin + sums / blocks.weight, deviation
 
 
 def _summed(rounds: Rounds, origin: np.ndarray) -> np.ndarray:
-    """Return sums and sums of squares about `origin`, (2, features)."""
+    """Return sums and sums of squares about `origin`, (2, columns)."""
     outcome = rounds.run(origin, None, "sparknn: means and deviations of the columns")
     return outcome.vector.reshape(2, -1)
+
+
+class _TargetSums:
+    """Visits a block for its targets' weighted sums and squares less `origin`."""
+
+    def __call__(
+        self, origin: np.ndarray, task: None, partition: int, rows: Rows, state: None
+    ) -> Answer:
+        totals = np.zeros((2, len(origin)))
+        for chunk in rows.chunks(CHUNK):
+            values = chunk.targets - origin
+            weights = np.ones(chunk.length) if chunk.weights is None else chunk.weights
+            weights = weights.astype(np.float64)[:, np.newaxis]
+            totals += (weights * values).sum(axis=0), (weights * values**2).sum(axis=0)
+        return Answer(1.0, totals.ravel())
 
 
 class _Sums:

@@ -32,7 +32,7 @@ class Network:
         Sizes from the input to the output layer, two or more.
     activation : str or sequence of str, default "sigmoid"
         "sigmoid", "tanh", "relu" or "linear", for all hidden layers or one for each.
-    loss : str, optional
+    loss : str or Loss, optional
         Output units and their error: "softmax" (cross-entropy), "sigmoid" (cross-entropy of
         independent units), "squared" (linear units) or "sigmoid-squared". By default "softmax",
         and "sigmoid" where the last layer has one unit.
@@ -55,7 +55,7 @@ class Network:
         self,
         layers: Sequence[int],
         activation: str | Sequence[str] = "sigmoid",
-        loss: str | None = None,
+        loss: str | Loss | None = None,
         dropout: float | Sequence[float] = 0.0,
         dtype: type = np.float32,
     ):
@@ -67,7 +67,9 @@ class Network:
             activation_named(name)
             for name in _one_each(activation, hidden, "activation", "hidden layers")
         ]
-        self.loss: Loss = loss_named(loss or ("softmax" if self.layers[-1] > 1 else "sigmoid"))
+        if not isinstance(loss, Loss):
+            loss = loss_named(loss or ("softmax" if self.layers[-1] > 1 else "sigmoid"))
+        self.loss = loss
         if self.loss.name == "softmax" and self.layers[-1] == 1:
             raise ValueError("softmax needs two output units or more; use loss='sigmoid' for one")
         rates = [0.0] + [dropout] * hidden if isinstance(dropout, (int, float)) else dropout
@@ -123,15 +125,22 @@ class Network:
         """Return an L2 penalty of `strength` on the weights, not on the biases."""
         return L2(strength, [(weights, 1.0) for weights, _ in self._slices])
 
+    def hidden(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return what enters the last layer, (rows, its inputs)."""
+        theta = np.asarray(theta, self.dtype)
+        z = cast(features, self.dtype)
+        for activation, (weights, biases) in zip(self.activations, self.views(theta), strict=False):
+            z = z @ weights
+            z += biases
+            activation.apply(z)
+        return z
+
     def scores(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Return the last layer's pre-activations, (rows, units)."""
         theta = np.asarray(theta, self.dtype)
-        z = cast(features, self.dtype)
-        for layer, (weights, biases) in enumerate(self.views(theta)):
-            z = z @ weights
-            z += biases
-            if layer < len(self.activations):
-                self.activations[layer].apply(z)
+        weights, biases = self.views(theta)[-1]
+        z = self.hidden(theta, features) @ weights
+        z += biases
         return z
 
     def outputs(self, theta: np.ndarray, features: np.ndarray) -> np.ndarray:

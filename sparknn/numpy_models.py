@@ -1,4 +1,4 @@
-"""Saved classifiers without Spark: pyarrow reads them, NumPy predicts.
+"""Saved models without Spark: pyarrow reads them, NumPy predicts.
 
 What is computed is `sparknn.prediction`, the same as in `transform`.
 """
@@ -17,14 +17,22 @@ from sparknn.numpy_stages import preprocessing, stages_of
 from sparknn.prediction import (
     LinearPredictor,
     NetworkPredictor,
-    Prediction,
+    ValuePredictor,
     fault_of_thresholds,
     perceptron,
+    regression_perceptron,
     threshold_of,
 )
 from sparknn.saved import Folder, Saved
 
-__all__ = ["NumpyClassifier", "NumpyLogisticRegression", "NumpyPerceptron", "load_numpy"]
+__all__ = [
+    "NumpyClassifier",
+    "NumpyLogisticRegression",
+    "NumpyModel",
+    "NumpyPerceptron",
+    "NumpyPerceptronRegressor",
+    "load_numpy",
+]
 
 PIPELINES = ("pyspark.ml.pipeline.PipelineModel", "org.apache.spark.ml.PipelineModel")
 
@@ -32,19 +40,55 @@ PIECE_BYTES = 2**21
 """Of features: what is predicted at a time, so that a network's layers stay in a core's cache."""
 
 
-class NumpyClassifier:
-    """A saved classifier that predicts by NumPy.
+class NumpyModel:
+    """A saved model that predicts by NumPy.
 
-    classes: the number of classes. features: the number of columns that it takes. columns: where
-    the model was saved with the VectorAssembler before it, that one's input columns, in order (a
-    vector among them stands for all of its values); else None.
+    features: the number of columns that it takes. columns: where the model was saved with the
+    VectorAssembler before it, that one's input columns, in order (a vector among them stands for
+    all of its values); else None.
     """
 
     columns: tuple[str, ...] | None = None
     _steps: Sequence[Callable[[np.ndarray], np.ndarray]] = ()
 
-    def __init__(self, predictor: Callable[[Any], Prediction], features: int, classes: int):
-        self._predictor, self.features, self.classes = predictor, features, classes
+    def __init__(self, predictor: Callable[[Any], Any], features: int):
+        self._predictor, self.features = predictor, features
+
+    def _predictions(self, features: Any) -> Any:
+        """Return the predictor's named tuple for all rows, predicted some at a time."""
+        rows = features.tocsr() if issparse(features) else np.asarray(features)
+        if rows.ndim != 2 or rows.shape[1] != self.features:
+            raise InvalidDataError(
+                f"features are {rows.shape}; the model takes (rows, {self.features})"
+            )
+        if issparse(rows) and self._takes_sparse:
+            return self._predictor(rows)
+        step = max(1, PIECE_BYTES // (8 * self.features))
+        # No rows are a piece, too: it says how wide the predictions are.
+        starts = range(0, max(rows.shape[0], 1), step)
+        pieces = [self._predict_piece(rows[start : start + step]) for start in starts]
+        return type(pieces[0])(*(np.concatenate(part) for part in zip(*pieces, strict=True)))
+
+    def _predict_piece(self, rows: Any) -> Any:
+        values = (rows.toarray() if issparse(rows) else rows).astype(np.float64)
+        for step in self._steps:
+            values = step(values)
+        return self._predictor(values)
+
+    @property
+    def _takes_sparse(self) -> bool:
+        return False
+
+
+class NumpyClassifier(NumpyModel):
+    """A saved classifier that predicts by NumPy.
+
+    classes: the number of classes. See `NumpyModel` for features and columns.
+    """
+
+    def __init__(self, predictor: Callable[[Any], Any], features: int, classes: int):
+        super().__init__(predictor, features)
+        self.classes = classes
 
     def predict(self, features: Any) -> np.ndarray:
         """Return each row's label, (rows,) float64, by the thresholds that were saved.
@@ -64,30 +108,6 @@ class NumpyClassifier:
         They are what `transform` calls rawPrediction.
         """
         return self._predictions(features).raw
-
-    def _predictions(self, features: Any) -> Prediction:
-        rows = features.tocsr() if issparse(features) else np.asarray(features)
-        if rows.ndim != 2 or rows.shape[1] != self.features:
-            raise InvalidDataError(
-                f"features are {rows.shape}; the model takes (rows, {self.features})"
-            )
-        if issparse(rows) and self._takes_sparse:
-            return self._predictor(rows)
-        step = max(1, PIECE_BYTES // (8 * self.features))
-        # No rows are a piece, too: it says how many classes there are.
-        starts = range(0, max(rows.shape[0], 1), step)
-        pieces = [self._predict_piece(rows[start : start + step]) for start in starts]
-        return Prediction(*(np.concatenate(part) for part in zip(*pieces, strict=True)))
-
-    def _predict_piece(self, rows: Any) -> Prediction:
-        values = (rows.toarray() if issparse(rows) else rows).astype(np.float64)
-        for step in self._steps:
-            values = step(values)
-        return self._predictor(values)
-
-    @property
-    def _takes_sparse(self) -> bool:
-        return False
 
 
 class NumpyLogisticRegression(NumpyClassifier):
@@ -120,14 +140,36 @@ class NumpyPerceptron(NumpyClassifier):
         self.activations = [each.name for each in network.activations]
 
 
-def load_numpy(path: str | os.PathLike) -> NumpyClassifier:
-    """Load a saved classifier for prediction by NumPy: it starts no JVM and needs none.
+class NumpyPerceptronRegressor(NumpyModel):
+    """A saved perceptron for regression.
+
+    layers: sizes from the input to the output. weights: (parameters,), in MLlib's layout.
+    activations: of the hidden layers. Sparse rows become dense, some at a time.
+    """
+
+    def __init__(self, predictor: ValuePredictor):
+        network = predictor.network
+        super().__init__(predictor, network.layers[0])
+        self.layers, self.weights = list(network.layers), predictor.theta
+        self.activations = [each.name for each in network.activations]
+
+    def predict(self, features: Any) -> np.ndarray:
+        """Return each row's target, (rows,) float64, or targets, (rows, targets).
+
+        features: (rows, features), an array, a sparse one of SciPy's or a DataFrame of pandas.
+        Raises InvalidDataError for any other shape.
+        """
+        return self._predictions(features).value
+
+
+def load_numpy(path: str | os.PathLike) -> NumpyModel:
+    """Load a saved model for prediction by NumPy: it starts no JVM and needs none.
 
     Parameters
     ----------
     path : str
         What `model.save(path)` wrote, a job's --output, or a saved PipelineModel whose stages up
-        to the classifier are VectorAssembler, StandardScaler and MinMaxScaler: they are carried
+        to the model are VectorAssembler, StandardScaler and MinMaxScaler: they are carried
         out, too. A local path, or a URI of a file system that pyarrow knows ("s3://", which may
         be spelled "s3a://", "gs://", "abfss://").
 
@@ -136,33 +178,33 @@ def load_numpy(path: str | os.PathLike) -> NumpyClassifier:
     IncompleteError
         If nothing is there, or the model has no marker because its writing was cut short.
     UnsupportedModelError
-        For another class, or another stage before the classifier.
+        For another class, or another stage before the model.
     InvalidParamError
         If the saved thresholds do not fit the classes.
     """
     saved = Saved(Folder.at(path))
-    return _pipeline(saved) if saved.kind in PIPELINES else _classifier(saved)
+    return _pipeline(saved) if saved.kind in PIPELINES else _model(saved)
 
 
-def _pipeline(pipeline: Saved) -> NumpyClassifier:
-    """Return a pipeline's only classifier of sparknn's, with the stages before it."""
+def _pipeline(pipeline: Saved) -> NumpyModel:
+    """Return a pipeline's only model of sparknn's, with the stages before it."""
     stages = stages_of(pipeline)
     found = [index for index, stage in enumerate(stages) if stage.kind in KINDS]
     if len(found) != 1:
         raise UnsupportedModelError(
-            f"{pipeline} has {len(found)} of sparknn's classifiers among its {len(stages)} stages; "
+            f"{pipeline} has {len(found)} of sparknn's models among its {len(stages)} stages; "
             "load_numpy takes pipelines with one"
         )
     saved = stages[found[0]]
-    model = _classifier(saved)
+    model = _model(saved)
     model._steps, model.columns = preprocessing(stages[: found[0]], saved.params["featuresCol"])
     return model
 
 
-def _classifier(saved: Saved) -> NumpyClassifier:
+def _model(saved: Saved) -> NumpyModel:
     saved.folder.require_marker()
     if saved.kind not in KINDS:
-        known = " and ".join(name.rpartition(".")[2] for name in KINDS)
+        known = ", ".join(name.rpartition(".")[2] for name in KINDS)
         raise UnsupportedModelError(f"load_numpy reads {known}, not {saved}")
     return KINDS[saved.kind](saved)
 
@@ -194,6 +236,12 @@ def _perceptron(saved: Saved) -> NumpyPerceptron:
     return NumpyPerceptron(predictor, weights)
 
 
+def _regressor(saved: Saved) -> NumpyPerceptronRegressor:
+    params = saved.params
+    network = regression_perceptron(params["layers"], params["activation"])
+    return NumpyPerceptronRegressor(ValuePredictor(network, saved.arrays()["weights"]))
+
+
 def _thresholds(saved: Saved, classes: int) -> list[float] | None:
     thresholds = saved.params.get("thresholds")
     fault = None if thresholds is None else fault_of_thresholds(thresholds, classes)
@@ -202,8 +250,9 @@ def _thresholds(saved: Saved, classes: int) -> list[float] | None:
     return thresholds
 
 
-KINDS: dict[str, Callable[[Saved], NumpyClassifier]] = {
+KINDS: dict[str, Callable[[Saved], NumpyModel]] = {
     "sparknn.classification.logistic.LogisticRegressionModel": _logistic,
     "sparknn.classification.perceptron.MultilayerPerceptronClassificationModel": _perceptron,
+    "sparknn.regression.perceptron.MultilayerPerceptronRegressionModel": _regressor,
 }
 """What can be loaded, by the class's name in the metadata."""

@@ -1,4 +1,4 @@
-"""Classifiers as ONNX graphs, for runtimes that know no Python.
+"""Models as ONNX graphs, for runtimes that know no Python.
 
 The graph is the predictor's own arithmetic, operator by operator, so that both say the same.
 """
@@ -17,6 +17,7 @@ from sparknn.prediction import (
     LinearPredictor,
     NetworkPredictor,
     Predictor,
+    ValuePredictor,
     limit_of_margins,
 )
 
@@ -30,8 +31,8 @@ MOST_BYTES = 2**31 - 2**20
 """A file of ONNX is one protobuf message, which cannot exceed 2 GB."""
 
 
-def save_onnx(predictor: Predictor, path: str) -> None:
-    """Write a classifier as an ONNX graph into a local file, which is replaced if it is there.
+def save_onnx(predictor: Predictor | ValuePredictor, path: str) -> None:
+    """Write a model as an ONNX graph into a local file, which is replaced if it is there.
 
     Raises MissingPackageError without the package onnx, ValueError for a path that is not local
     or a graph beyond 2 GB.
@@ -43,6 +44,8 @@ def save_onnx(predictor: Predictor, path: str) -> None:
     graph = _Graph(onnx)
     if isinstance(predictor, LinearPredictor):
         model = _linear(graph, predictor)
+    elif isinstance(predictor, ValuePredictor):
+        model = _regression(graph, predictor)
     else:
         model = _perceptron(graph, predictor)
     onnx.checker.check_model(model, full_check=True)
@@ -69,7 +72,7 @@ def _linear(graph: _Graph, predictor: LinearPredictor) -> Any:
         finite = graph.add("Min", "rawPrediction", np.float64(LARGEST_MARGIN))
         graph.add("Softmax", finite, axis=1, output="probability")
         _label(graph, predictor.thresholds)
-        return graph.model(features, units)
+        return graph.model(features, _of_classes(units))
     margins = graph.add("Gemm", rows, coefficients, intercepts, transB=1)
     negative = graph.add("Neg", margins)
     graph.add("Concat", negative, margins, axis=1, output="rawPrediction")
@@ -78,7 +81,7 @@ def _linear(graph: _Graph, predictor: LinearPredictor) -> Any:
     graph.add("Concat", zero, one, axis=1, output="probability")
     positive = graph.add("Greater", margins, np.float64(limit_of_margins(predictor.threshold)))
     graph.cast(graph.add("Squeeze", positive, np.array([1])), np.float64, output="prediction")
-    return graph.model(features, 2)
+    return graph.model(features, _of_classes(2))
 
 
 def _perceptron(graph: _Graph, predictor: NetworkPredictor) -> Any:
@@ -98,7 +101,30 @@ def _perceptron(graph: _Graph, predictor: NetworkPredictor) -> Any:
     total = graph.add("ReduceSum", output, np.array([1]), keepdims=1)
     graph.add("Div", output, total, output="probability")
     _label(graph, predictor.thresholds)
-    return graph.model(network.layers[0], max(2, network.layers[-1]))
+    return graph.model(network.layers[0], _of_classes(max(2, network.layers[-1])))
+
+
+def _regression(graph: _Graph, predictor: ValuePredictor) -> Any:
+    """Return the model of a regression: hidden layers in float32, the last one in double."""
+    network = predictor.network
+    values = "features"
+    for activation, (weights, biases) in zip(
+        network.activations, network.views(predictor.theta.astype(network.dtype)), strict=False
+    ):
+        values = graph.add(activation.onnx, graph.add("Gemm", values, weights, biases))
+    weights, biases = network.views(predictor.theta)[-1]
+    targets = len(biases)
+    single = targets == 1
+    values = graph.cast(values, np.float64)
+    values = graph.add("Gemm", values, weights, biases, output="" if single else "prediction")
+    if single:
+        graph.add("Squeeze", values, np.array([1]), output="prediction")
+    return graph.model(network.layers[0], {"prediction": [] if single else [targets]})
+
+
+def _of_classes(classes: int) -> dict[str, list[int]]:
+    """Return the shapes, but for the rows, of what a classifier's graph puts out."""
+    return {"rawPrediction": [classes], "probability": [classes], "prediction": []}
 
 
 def _label(graph: _Graph, thresholds: list[float] | None) -> None:
@@ -132,8 +158,11 @@ class _Graph:
         """Add the conversion of a value to NumPy's `kind`."""
         return self.add("Cast", name, output=output, to=self._type(kind))
 
-    def model(self, features: int, classes: int) -> Any:
-        """Return the nodes as a model; raise ValueError where it is too large for a file."""
+    def model(self, features: int, outputs: dict[str, list[int]]) -> Any:
+        """Return the nodes as a model with double outputs of these shapes, but for the rows.
+
+        Raises ValueError where it is too large for a file.
+        """
         size = sum(array.nbytes for array in self.constants)
         if size > MOST_BYTES:
             raise ValueError(f"the model's {size} bytes are more than the 2 GB that ONNX can hold")
@@ -142,11 +171,7 @@ class _Graph:
             self.nodes,
             "sparknn",
             [self._value("features", np.float32, [features])],
-            [
-                self._value("rawPrediction", np.float64, [classes]),
-                self._value("probability", np.float64, [classes]),
-                self._value("prediction", np.float64, []),
-            ],
+            [self._value(name, np.float64, shape) for name, shape in outputs.items()],
             [numbers.from_array(array, _named(i)) for i, array in enumerate(self.constants)],
         )
         opset = helper.make_opsetid("", OPSET)

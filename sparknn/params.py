@@ -29,14 +29,14 @@ from sparknn.persistence import as_json
 from sparknn.training import Minibatch
 
 __all__ = [
+    "HasActivation",
     "HasCheckpoints",
+    "HasDropout",
     "HasInitialWeights",
     "HasPartitions",
     "HasStopping",
     "HasTraining",
     "require",
-    "to_names",
-    "to_rates",
     "with_setters",
 ]
 
@@ -97,6 +97,42 @@ class HasInitialWeights(Params):
     def getInitialWeights(self) -> Vector:
         """Gets the value of initialWeights."""
         return self.getOrDefault(self.initialWeights)
+
+
+class HasActivation(Params):
+    """What hidden units do: `activation`, of a perceptron and of its model."""
+
+    activation: Param = Param(
+        Params._dummy(),
+        "activation",
+        "of hidden units: sigmoid, tanh, relu or linear; one name, or a list with one for each "
+        "hidden layer",
+        typeConverter=to_names,
+    )
+
+    def getActivation(self) -> str | list[str]:
+        """Gets the value of activation or its default value."""
+        return self.getOrDefault(self.activation)
+
+
+class HasDropout(Params):
+    """Which units training leaves out: `dropout`."""
+
+    dropout: Param = Param(
+        Params._dummy(),
+        "dropout",
+        "probability in [0, 1) of leaving out hidden units in training; a list begins with the "
+        "inputs' and goes on with each hidden layer's",
+        typeConverter=to_rates,
+    )
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._setDefault(dropout=0.0)
+
+    def getDropout(self) -> float | list[float]:
+        """Gets the value of dropout or its default value."""
+        return self.getOrDefault(self.dropout)
 
 
 class HasPartitions(HasHandleInvalid):

@@ -1,4 +1,4 @@
-"""From features to predictions: what a fitted classifier computes, on arrays alone.
+"""From features to predictions: what a fitted model computes, on arrays alone.
 
 The predictors are what `transform` sends to the executors, what `sparknn.load_numpy` runs without
 Spark, and what is exported as ONNX; so all of them say the same.
@@ -13,18 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 
+from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.network import Network
 
 __all__ = [
     "LARGEST_MARGIN",
+    "Estimate",
     "LinearPredictor",
     "NetworkPredictor",
     "Prediction",
     "Predictor",
+    "ValuePredictor",
     "fault_of_thresholds",
     "limit_of_margins",
     "perceptron",
+    "regression_perceptron",
     "threshold_of",
 ]
 
@@ -121,7 +125,44 @@ class NetworkPredictor:
         return Prediction(scores, probability, _labels(scores, probability, self.thresholds))
 
 
+class Estimate(NamedTuple):
+    """What a regression says of some rows.
+
+    value: (rows,) float64, (rows, targets) where there are several.
+    """
+
+    value: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ValuePredictor:
+    """The predictions of a perceptron for regression.
+
+    Hidden layers compute in float32; the last layer in float64, in which targets in the millions
+    keep their digits, and so does a network that has no other.
+
+    Parameters
+    ----------
+    network : Network
+    theta : array of (network.size,) float64
+    """
+
+    network: Network
+    theta: np.ndarray
+
+    def __call__(self, features: Any) -> Estimate:
+        """Predict (rows, features), an array or a sparse one."""
+        weights, biases = self.network.views(self.theta)[-1]
+        # The inputs themselves, where there is no hidden layer: Network would round them.
+        hidden = features
+        if self.network.activations:
+            hidden = self.network.hidden(self.theta, features).astype(np.float64)
+        values = hidden @ weights + biases
+        return Estimate(values[:, 0] if values.shape[1] == 1 else values)
+
+
 Predictor = LinearPredictor | NetworkPredictor
+"""Of a classifier."""
 
 
 def perceptron(
@@ -132,6 +173,16 @@ def perceptron(
 ) -> Network:
     """Return the network of a perceptron whose params these are."""
     return Network(layers, activation, "sigmoid-squared" if loss == "squared" else None, dropout)
+
+
+def regression_perceptron(
+    layers: list[int],
+    activation: str | list[str],
+    dropout: float | list[float] = 0.0,
+    loss: str | Loss = "squared",
+) -> Network:
+    """Return the network of a perceptron for regression; its predictions know no loss."""
+    return Network(layers, activation, loss, dropout)
 
 
 def _output_units(units: str, scores: np.ndarray) -> np.ndarray:

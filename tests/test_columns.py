@@ -13,6 +13,7 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
 from sparknn import columns
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
+from sparknn.prediction import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,8 @@ def test_batches_of_pandas_are_read_as_those_of_arrow() -> None:
             columns._matrix(columns._from_pandas(gone), 2, False)
 
 
-def _echo(features: np.ndarray) -> columns.Prediction:
-    return columns.Prediction(features, features, features[:, 0])
+def _echo(features: np.ndarray) -> Prediction:
+    return Prediction(features, features, features[:, 0])
 
 
 def test_linear_models_score_in_float64(spark: SparkSession) -> None:

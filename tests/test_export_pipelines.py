@@ -145,5 +145,5 @@ def test_a_pipeline_whose_writing_was_cut_short_is_refused(
 
 def test_a_pipeline_without_a_model_of_ours_is_refused(table: DataFrame, tmp_path: Path) -> None:
     Pipeline(stages=[assembler()]).fit(table).save(str(tmp_path / "pipeline"))
-    with pytest.raises(UnsupportedModelError, match="0 of sparknn's classifiers among its 1 stage"):
+    with pytest.raises(UnsupportedModelError, match="0 of sparknn's models among its 1 stage"):
         load_numpy(tmp_path / "pipeline")

@@ -19,6 +19,7 @@ FLOORS = [
         "network",
         "linear",
         "prediction",
+        "scaling",
         "sparse",
         "xorshift",
         "boltzmann",
@@ -48,7 +49,16 @@ FLOORS = [
         "training",
         "shell",
     },
-    {"params", "columns", "persistence", "fitting", "network_fit", "classification"},
+    {
+        "params",
+        "columns",
+        "persistence",
+        "fitting",
+        "network_fit",
+        "diagnostics",
+        "classification",
+        "regression",
+    },
     {"cli"},
 ]
 SPARKLESS = FLOORS[0] | FLOORS[1]

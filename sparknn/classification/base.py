@@ -7,22 +7,15 @@ from typing import Any
 import numpy as np
 from pyspark.ml.classification import ProbabilisticClassificationModel, ProbabilisticClassifier
 from pyspark.ml.linalg import Vector, Vectors
-from pyspark.ml.param import Params
 from pyspark.ml.util import HasTrainingSummary
 from pyspark.sql import DataFrame
 
 from sparknn.classification.interchange import from_mllib
-from sparknn.classification.summary import (
-    Kind,
-    Training,
-    evaluation,
-    training_summary,
-    warn_of_few_rows,
-    without_invalid,
-)
+from sparknn.classification.summary import Kind, evaluation, training_summary, without_invalid
 from sparknn.classification.thresholds import check_thresholds
 from sparknn.cluster import Cluster
-from sparknn.columns import with_predictions
+from sparknn.columns import Output, with_predictions
+from sparknn.diagnostics import Training, training_of, warn_of_few_rows
 from sparknn.fitting import Trainable, weight_column
 from sparknn.onnx_export import save_onnx
 from sparknn.persistence import Persistent
@@ -49,16 +42,10 @@ class Classifier(ProbabilisticClassifier, Trainable):
         return from_mllib(estimator, cls())
 
     def _finished(self, model: Any, dataset: DataFrame, cluster: Cluster, packing: float) -> None:
-        fitted, (parameters, operations) = model.training, model._size()
-        warn_of_few_rows(self, fitted.rows, parameters)
-        if fitted.skipped:
+        warn_of_few_rows(self, model.training.rows, model._size()[0])
+        if model.training.skipped:
             dataset = without_invalid(dataset, model, weight_column(self))
-        # A history of l-bfgs begins with the value at the start; MLlib counts what follows.
-        steps = max(0, len(fitted.objective_history) - (not self._is_minibatch))
-        columns = _columns(model)
-        model._trained = Training(
-            dataset, fitted, steps, packing, cluster.cores, columns, operations
-        )
+        model._trained = training_of(model, dataset, cluster, packing, self._is_minibatch)
 
 
 class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, Persistent):
@@ -114,16 +101,16 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
         return evaluation(self, dataset)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        names = Prediction(
-            self.getRawPredictionCol(), self.getProbabilityCol(), self.getPredictionCol()
-        )
+        classes = self.numClasses
+        nominal = {"ml_attr": {"type": "nominal", "num_vals": classes}}
+        outputs = [
+            Output("raw", self.getRawPredictionCol(), classes),
+            Output("probability", self.getProbabilityCol(), classes),
+            Output("label", self.getPredictionCol(), None, nominal),
+        ]
+        predictor = self._predictor(next((each.part for each in outputs if each.name), "raw"))
         return with_predictions(
-            dataset,
-            self.getFeaturesCol(),
-            self.numFeatures,
-            self._predictor(next((part for part, name in names._asdict().items() if name), "raw")),
-            names,
-            self.numClasses,
+            dataset, self.getFeaturesCol(), self.numFeatures, predictor, outputs
         )
 
     def toONNX(self, path: str) -> None:
@@ -163,12 +150,3 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
     def predictProbability(self, value: Vector) -> Vector:
         """Return the probability of each class, for one row's features."""
         return Vectors.dense(self._predict_one(value).probability[0])
-
-
-def _columns(model: Params) -> dict[str, Any]:
-    """Return the params that name columns, as they are."""
-    return {
-        param.name: model.getOrDefault(param)
-        for param in model.params
-        if param.name.endswith("Col") and model.isDefined(param)
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,27 +17,19 @@ from sparknn.classification.base import ClassificationModel, Classifier
 from sparknn.classification.interchange import from_mllib, model_to_mllib
 from sparknn.classification.summary import Kind
 from sparknn.classification.thresholds import check_thresholds
-from sparknn.errors import InvalidParamError
 from sparknn.fitting import Beginning, Wanted
 from sparknn.network import Network
-from sparknn.network_fit import check_initial_weights, check_penalty, network_fit
-from sparknn.params import require, to_names, to_rates, with_setters
+from sparknn.network_fit import check_network, network_fit, operations, start_of
+from sparknn.params import HasActivation, HasDropout, require, with_setters
 from sparknn.prediction import NetworkPredictor, perceptron
 from sparknn.training import Fitted
 
 __all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
 
 
-class _PerceptronParams(_MultilayerPerceptronParams):
+class _PerceptronParams(_MultilayerPerceptronParams, HasActivation):
     """The params that the perceptron and its model have beyond MLlib's."""
 
-    activation: Param = Param(
-        Params._dummy(),
-        "activation",
-        "of hidden units: sigmoid, tanh, relu or linear; one name, or a list with one for each "
-        "hidden layer",
-        typeConverter=to_names,
-    )
     loss: Param[str] = Param(
         Params._dummy(),
         "loss",
@@ -51,10 +42,6 @@ class _PerceptronParams(_MultilayerPerceptronParams):
         super().__init__(*args)
         self._setDefault(activation="sigmoid", loss="crossEntropy")
 
-    def getActivation(self) -> str | list[str]:
-        """Gets the value of activation or its default value."""
-        return self.getOrDefault(self.activation)
-
     def getLoss(self) -> str:
         """Gets the value of loss or its default value."""
         return self.getOrDefault(self.loss)
@@ -65,7 +52,7 @@ class _PerceptronParams(_MultilayerPerceptronParams):
 
 @with_setters
 class MultilayerPerceptronClassifier(
-    Classifier, _PerceptronParams, HasRegParam, HasElasticNetParam, HasWeightCol
+    Classifier, _PerceptronParams, HasDropout, HasRegParam, HasElasticNetParam, HasWeightCol
 ):
     """A multilayer perceptron; MLlib's with every default unchanged.
 
@@ -139,14 +126,7 @@ class MultilayerPerceptronClassifier(
 
     NAME = "perceptron"
     SOLVERS = ("l-bfgs", "cg", "gd", "sgd", "adam")
-
-    dropout: Param = Param(
-        Params._dummy(),
-        "dropout",
-        "probability in [0, 1) of leaving out hidden units in training; a list begins with the "
-        "inputs' and goes on with each hidden layer's",
-        typeConverter=to_rates,
-    )
+    LAYERS = "[784, 100, 10]"
 
     @keyword_only
     def __init__(
@@ -185,7 +165,7 @@ class MultilayerPerceptronClassifier(
         checkpointInterval: int = 10,
     ):
         super().__init__()
-        self._setDefault(dropout=0.0, regParam=0.0, elasticNetParam=0.0)
+        self._setDefault(regParam=0.0, elasticNetParam=0.0)
         self._set(**self._input_kwargs)
 
     @keyword_only
@@ -193,26 +173,10 @@ class MultilayerPerceptronClassifier(
         """Set any of the params that the constructor takes."""
         return self._set(**self._input_kwargs)
 
-    def getDropout(self) -> float | list[float]:
-        """Gets the value of dropout or its default value."""
-        return self.getOrDefault(self.dropout)
-
     def _check(self) -> None:
         super()._check()
-        if not self.isSet(self.layers):
-            raise InvalidParamError(
-                "MultilayerPerceptronClassifier: set layers to the sizes of all layers, such as "
-                "[784, 100, 10]"
-            )
-        check_penalty(self)
         require(self, "loss", lambda v: v in ("crossEntropy", "squared"), "crossEntropy or squared")
-        try:
-            network = self._network(self.getDropout())
-        except ValueError as error:
-            # The numbers' floor knows no params: what it refuses is what was set here.
-            raise InvalidParamError(f"{type(self).__name__}: {error}") from None
-        check_thresholds(self, max(2, network.layers[-1]))
-        check_initial_weights(self, network)
+        check_thresholds(self, max(2, check_network(self).layers[-1]))
 
     def _wanted(self) -> Wanted:
         layers = self.getLayers()
@@ -220,7 +184,8 @@ class MultilayerPerceptronClassifier(
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         network = self._network(self.getDropout())
-        return Beginning(network_fit(self, blocks, network), self._model)
+        fit = network_fit(self, blocks, network, start_of(self, network))
+        return Beginning(fit, self._model)
 
     def _model(self, fitted: Fitted | None) -> MultilayerPerceptronClassificationModel:
         assert fitted is not None
@@ -258,8 +223,7 @@ class MultilayerPerceptronClassificationModel(ClassificationModel, _PerceptronPa
         return self.getLayers()[0]
 
     def _size(self) -> tuple[int, int]:
-        weights = [inputs * units for inputs, units in pairwise(self.getLayers())]
-        return len(self._weights), 6 * sum(weights) - 2 * weights[0]
+        return len(self._weights), operations(self.getLayers())
 
     def _summary_kind(self) -> Kind:
         columns = [self.getPredictionCol(), self.getLabelCol(), ""]

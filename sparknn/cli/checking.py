@@ -59,22 +59,27 @@ class Rules:
     """What makes a row of a table valid, beside that no value is null, NaN or infinite.
 
     width: the features that it must have. classes: labels are whole numbers below this, or, at
-    0, below any sensible bound. words: the labels known where they are words; None: any.
+    0, below any sensible bound; None: any number, as for a regression. words: the labels known
+    where they are words; None: any.
     """
 
     table: Table
     width: int
-    classes: int = 0
+    classes: int | None = 0
     words: tuple[str, ...] | None = None
 
 
 def choose_columns(
-    data: DataFrame, label: str, features: str | None, weight: str | None = None
+    data: DataFrame,
+    label: str,
+    features: str | None,
+    weight: str | None = None,
+    numeric: bool = False,
 ) -> Table:
     """Return the columns to train on; by default all but the label and the weight.
 
     features: comma-separated names, or None: a vector or array column called "features", else
-    every other column.
+    every other column. numeric: the label is a number, not a class that may be a word.
 
     Raises
     ------
@@ -82,7 +87,9 @@ def choose_columns(
         If a column is missing or of a type that cannot be used.
     """
     column_type(data, label)
-    if not is_word(data, label):
+    if numeric:
+        _look_for_stray_text(data, label)
+    if numeric or not is_word(data, label):
         numeric_column(data, label)
     if weight:
         numeric_column(data, weight)
@@ -274,8 +281,10 @@ def _invalid(data: DataFrame, rules: Rules) -> Column:
             known = F.col(quoted(table.label)).isNotNull()
         else:
             label = numeric_column(data, table.label)
-            known = (label >= 0) & (label < (rules.classes or MOST_CLASSES))
-            known = known & (label == F.floor(label))
+            known = F.abs(label) <= LARGEST
+            if rules.classes is not None:
+                known = (label >= 0) & (label < (rules.classes or MOST_CLASSES))
+                known = known & (label == F.floor(label))
         invalid = invalid | ~known
     if table.weight is not None:
         weight = numeric_column(data, table.weight)

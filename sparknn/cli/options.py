@@ -136,6 +136,13 @@ logistic_options = _group(
 )
 
 perceptron_options = _group(
+    click.option(
+        "--task",
+        type=click.Choice(["classification", "regression"]),
+        default="classification",
+        show_default=True,
+        help="Whether labels are classes, or numbers to come close to.",
+    ),
     click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
     click.option(
         "--hidden",
@@ -144,7 +151,11 @@ perceptron_options = _group(
     ),
     click.option("--layers", type=Numbers(int), help="Sizes of all layers, in place of --hidden."),
     click.option("--activation", type=Names(ACTIVATIONS), help="Of hidden units."),
-    click.option("--loss", type=click.Choice(["crossEntropy", "squared"])),
+    click.option(
+        "--loss",
+        type=click.Choice(["crossEntropy", "squared", "absolute", "huber"]),
+        help="crossEntropy or squared of classes; squared, absolute or huber of numbers.",
+    ),
     click.option(
         "--dropout",
         type=Numbers(float),

@@ -23,10 +23,15 @@ from pyspark.sql.types import ArrayType
 from sparknn.cli.checking import Rules, Table, is_word
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import IncompleteError
+from sparknn.regression import (
+    MultilayerPerceptronRegressionModel,
+    MultilayerPerceptronRegressor,
+)
 from sparknn.schema import column_type, quoted
 
 __all__ = [
-    "classifier_of",
+    "is_regression",
+    "model_of",
     "fit_stages",
     "label_indexer",
     "label_names",
@@ -103,17 +108,22 @@ def label_names(indexer: StringIndexerModel | None, model: Transformer) -> list[
     return [IndexToString(inputCol=model.getPredictionCol(), outputCol=PREDICTED, labels=words)]
 
 
-def classifier_of(pipeline: PipelineModel):
+def model_of(pipeline: PipelineModel):
     """Return the stage of a saved pipeline that predicts."""
     for stage in pipeline.stages:
-        if hasattr(stage, "numClasses"):
+        if hasattr(stage, "numClasses") or is_regression(stage):
             return stage
-    raise IncompleteError("the pipeline has no classifier: a training job's --output has one")
+    raise IncompleteError("the pipeline has no model: a training job's --output has one")
+
+
+def is_regression(stage: Any) -> bool:
+    """Return whether an estimator or its model predicts numbers, and no classes."""
+    return isinstance(stage, (MultilayerPerceptronRegressor, MultilayerPerceptronRegressionModel))
 
 
 def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
     """Return what rows must be for a saved pipeline to work on them."""
-    model = classifier_of(pipeline)
+    model = model_of(pipeline)
     features: tuple[str, ...] = (model.getFeaturesCol(),)
     label, words = model.getLabelCol(), None
     for stage in reversed(pipeline.stages):
@@ -124,7 +134,8 @@ def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
         elif isinstance(stage, (MinMaxScalerModel, StandardScalerModel)):
             features = (stage.getInputCol(),)
     table = Table(features, label if labelled else None)
-    return Rules(table, model.numFeatures, model.numClasses, words if labelled else None)
+    classes = None if is_regression(model) else model.numClasses
+    return Rules(table, model.numFeatures, classes, words if labelled else None)
 
 
 def without_labels(pipeline: PipelineModel) -> PipelineModel:
@@ -135,7 +146,9 @@ def without_labels(pipeline: PipelineModel) -> PipelineModel:
 
 
 def prediction_columns(model: Any) -> list[str]:
-    """Return the columns that a classifier, or a pipeline that ends in one, may add."""
+    """Return the columns that a model, or a pipeline that ends in one, may add."""
+    if is_regression(model):
+        return [model.getPredictionCol()]
     columns = [model.getPredictionCol(), model.getProbabilityCol(), model.getRawPredictionCol()]
     return [*columns, PREDICTED]
 

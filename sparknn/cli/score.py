@@ -12,12 +12,12 @@ from pyspark.sql import functions as F
 
 from sparknn.cli.checking import checked, chosen, require_label
 from sparknn.cli.inputs import read, reading
-from sparknn.cli.metrics import measure_fully
+from sparknn.cli.metrics import measure_fully, said
 from sparknn.cli.options import scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_aside
 from sparknn.cli.preparation import (
-    classifier_of,
     made_on_the_way,
+    model_of,
     prediction_columns,
     require_scalable,
     require_unused,
@@ -79,7 +79,7 @@ def evaluate(model: str, path: str, kind: str | None, handle_invalid: str | None
     pipeline = load_model(session, model)
     data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=True)
     metrics = measure_fully(pipeline, data)
-    say(f"accuracy {metrics['accuracy']:.4f} on {metrics['rows']} rows")
+    say(f"{said(metrics)} on {metrics['rows']} rows")
     return {
         "job": "evaluate",
         **metrics,
@@ -101,7 +101,7 @@ def _rows(
 
     labelled: the labels are to be right, too, and no other column is needed.
     """
-    model = classifier_of(pipeline)
+    model = model_of(pipeline)
     rules = rules_of(pipeline, labelled)
     data, malformed = read(session, path, kind, skip, model.numFeatures)
     with reading(path):

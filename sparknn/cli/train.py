@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
 from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
 from sparknn.cli.inputs import hold_out, read, reading
-from sparknn.cli.metrics import measure
+from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
     estimator_params,
     logistic_options,
@@ -23,10 +23,11 @@ from sparknn.cli.options import (
 )
 from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import (
-    classifier_of,
     fit_stages,
+    is_regression,
     label_indexer,
     label_names,
+    model_of,
     number_of_classes,
     prediction_columns,
     require_scalable,
@@ -35,6 +36,7 @@ from sparknn.cli.preparation import (
 )
 from sparknn.cli.session import say, start_session
 from sparknn.errors import InvalidDataError
+from sparknn.regression import MultilayerPerceptronRegressor
 from sparknn.training import Fitted
 
 __all__ = ["train_logistic", "train_mlp"]
@@ -73,7 +75,7 @@ def train_logistic(**options: Any) -> dict[str, Any]:
 @click.command("train_mlp")
 @training_options
 @perceptron_options
-def train_mlp(hidden: list[int] | None, **options: Any) -> dict[str, Any]:
+def train_mlp(task: str, hidden: list[int] | None, **options: Any) -> dict[str, Any]:
     """Train a multilayer perceptron and save it with its preprocessing."""
     job = Job.taken_from(options)
     if (hidden is None) == (options["layers"] is None):
@@ -82,7 +84,9 @@ def train_mlp(hidden: list[int] | None, **options: Any) -> dict[str, Any]:
     params = estimator_params(options)
     if dropout:
         params["dropout"] = dropout if len(dropout) > 1 else dropout[0]
-    return _train("train_mlp", job, MultilayerPerceptronClassifier(**params), hidden)
+    regression = task == "regression"
+    kind = MultilayerPerceptronRegressor if regression else MultilayerPerceptronClassifier
+    return _train("train_mlp", job, kind(**params), hidden)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def _train(
     began = time.perf_counter()
     if hidden is not None:
         # The outer sizes follow from the data; what else is wrong is said before any is read.
-        estimator.setLayers([1, *hidden, 2])
+        estimator.setLayers([1, *hidden, 1 if is_regression(estimator) else 2])
     estimator._check()
     session = start_session(f"sparknn {name}")
     if job.output:
@@ -118,13 +122,13 @@ def _train(
         skip = estimator.getHandleInvalid() == "skip"
         test, skipped = _test_rows(session, job.test, job.kind, skip, rows.rules)
     pipeline, fitted = _fit(rows, job, estimator, hidden)
-    model = classifier_of(pipeline)
+    model = model_of(pipeline)
     result: dict[str, Any] = {
         "job": name,
         "rows": fitted.rows,
         "skipped": rows.skipped + fitted.skipped,
         "features": model.numFeatures,
-        "classes": model.numClasses,
+        **({} if is_regression(model) else {"classes": model.numClasses}),
         "epochs": fitted.iterations,
         "loss": fitted.objective_history[-1] if fitted.objective_history else None,
     }
@@ -135,7 +139,7 @@ def _train(
     for purpose, data in (("validation", rows.held), ("test", test)):
         if data is not None:
             result[purpose] = measure(pipeline, data)
-            say(f"{purpose} accuracy {result[purpose]['accuracy']:.4f}")
+            say(f"{purpose} {said(result[purpose])}")
     if test is not None:
         result["test"]["skipped"] = skipped
     return {
@@ -153,19 +157,20 @@ def _rows(session: SparkSession, job: Job, estimator: Estimator, layers: list[in
         weight = estimator.getOrDefault("weightCol")
     data, malformed = read(session, job.path, job.kind, skip)
     with reading(job.path):
-        table = choose_columns(data, job.label, job.features, weight)
+        regression = is_regression(estimator)
+        table = choose_columns(data, job.label, job.features, weight, regression)
         require_unused(table.names, prediction_columns(estimator))
         if job.scale != "none":
             require_scalable(data, table)
-        rules = Rules(
-            table,
-            layers[0] if layers else width_of(data, table),
-            max(2, layers[-1]) if layers else 0,
-        )
+        classes = max(2, layers[-1]) if layers else 0
+        width = layers[0] if layers else width_of(data, table)
+        rules = Rules(table, width, None if regression else classes)
         data, skipped = checked(data, rules, skip)
-        # Of all rows: which of them are held out is not to decide what the classes are.
-        indexer = label_indexer(data, job.label)
-        rules = _with_labels(rules, data, job.label, indexer)
+        indexer = None
+        if not regression:
+            # Of all rows: which of them are held out is not to decide what the classes are.
+            indexer = label_indexer(data, job.label)
+            rules = _with_labels(rules, data, job.label, indexer)
         training, held = data, None
         if job.validation:
             training, held = hold_out(data, job.validation, estimator.getSeed())
@@ -206,13 +211,14 @@ def _fit(
     table, classes = rows.rules.table, rows.rules.classes
     say(f"{job.path}: {len(table.features)} feature columns, label {job.label!r}")
     training = rows.training
-    if rows.indexer is None:
+    if rows.indexer is None and classes is not None:
         training = with_classes(training, job.label, classes)
     stages, features = fit_stages(training, table, job.scale, rows.indexer)
     estimator.setFeaturesCol(features)
     estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
     if hidden is not None:
-        estimator.setLayers([rows.rules.width, *hidden, max(2, classes)])
+        outputs = 1 if classes is None else max(2, classes)
+        estimator.setLayers([rows.rules.width, *hidden, outputs])
     model = estimator.fit(PipelineModel(stages).transform(training))
     return PipelineModel([*stages, model, *label_names(rows.indexer, model)]), model.training
 

@@ -1,0 +1,17 @@
+"""Regression, by the conventions of `pyspark.ml.regression`, which has no such network."""
+
+from sparknn.regression.perceptron import (
+    MultilayerPerceptronRegressionModel,
+    MultilayerPerceptronRegressor,
+)
+from sparknn.regression.summary import (
+    MultilayerPerceptronRegressionSummary,
+    MultilayerPerceptronRegressionTrainingSummary,
+)
+
+__all__ = [
+    "MultilayerPerceptronRegressionModel",
+    "MultilayerPerceptronRegressionSummary",
+    "MultilayerPerceptronRegressionTrainingSummary",
+    "MultilayerPerceptronRegressor",
+]
