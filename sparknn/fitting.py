@@ -34,7 +34,7 @@ from sparknn.schema import (
 )
 from sparknn.training import Checkpoints, Fit, Fitted, HeldOut, description_of, train_fits
 
-__all__ = ["Beginning", "Trainable", "Wanted", "weight_column"]
+__all__ = ["Beginning", "Trainable", "Wanted", "packed", "split", "weight_column"]
 
 TOGETHER = 2**23
 """Parameters, over all settings, up to which fits share a round: what travels in one job."""
@@ -44,13 +44,16 @@ class Wanted(NamedTuple):
     """The rows that an estimator trains on; settings that want the same can share blocks.
 
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
-    the data decides. precise: see `Source.precise`. nullable: whether targets may be null.
+    the data decides. precise: see `Source.precise`. weighted: whether row weights count. dense:
+    whether vectors are kept dense, however few values are set.
     """
 
     targets: tuple[str, ...]
     classes: int | None
     width: int | None
     precise: bool
+    weighted: bool = True
+    dense: bool = False
 
 
 class Beginning(NamedTuple):
@@ -163,14 +166,14 @@ def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) ->
     began, first = time.perf_counter(), estimators[0]
     results: list[Fitted | None] = []
     with ExitStack() as stack:
-        rows, held = _split(first, dataset)
-        blocks = stack.enter_context(_packed(first, cluster, rows, first._wanted()))
+        rows, held = split(first, dataset)
+        blocks = stack.enter_context(packed(first, cluster, rows, first._wanted()))
         others = None
         if held is not None:
             wanted = first._wanted()._replace(width=blocks.features)
             if wanted.classes == 0:
                 wanted = wanted._replace(classes=max(len(blocks.histogram), 2))
-            others = stack.enter_context(_packed(first, cluster, held, wanted, blocks))
+            others = stack.enter_context(packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began
         portions = list(_portions([each.fit for each in begun]))
@@ -213,7 +216,7 @@ def _portions(fits: Sequence[Fit | None]) -> Iterator[list[int]]:
         yield portion
 
 
-def _split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
+def split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
     """Return the rows to train on and those held out by `validationIndicatorCol`, if any."""
     if not estimator.isDefined("validationIndicatorCol"):
         return dataset, None
@@ -230,7 +233,7 @@ def _split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | N
     return dataset.filter(~held), dataset.filter(held)
 
 
-def _packed(
+def packed(
     estimator: Any,
     cluster: Cluster,
     dataset: DataFrame,
@@ -238,7 +241,8 @@ def _packed(
     like: Blocks | None = None,
 ) -> Blocks:
     """Pack features, targets and weights into resident blocks, held-out ones like the others."""
-    weight, features = weight_column(estimator), estimator.getFeaturesCol()
+    features = estimator.getFeaturesCol()
+    weight = weight_column(estimator) if wanted.weighted else None
     columns, single = feature_columns(dataset, features)
     columns += [numeric_column(dataset, name) for name in wanted.targets]
     if weight:
@@ -255,7 +259,7 @@ def _packed(
         standard,
         estimator.getHandleInvalid() == "skip",
         feature_names(dataset, features),
-        shape.sparse,
+        shape.sparse and not wanted.dense,
         shape.row_bytes,
     )
     compare = estimator._is_minibatch and like is None

@@ -73,7 +73,7 @@ def train_fits(
         bar = stack.enter_context(_bar(sum(fit.total for fit in fits), fits[0].unit))
         loop.run(rounds, bar, checkpoints)
         if checkpoints is not None:
-            checkpoints.clear()
+            checkpoints.complete(fits, held_out)
     return loop.finish(time.perf_counter() - began)
 
 
