@@ -25,7 +25,7 @@ from sparknn.prediction import Prediction
 from sparknn.schema import column_type, feature_columns
 from sparknn.vectors import of_column
 
-__all__ = ["with_predictions"]
+__all__ = ["with_column", "with_predictions"]
 
 ARROW = hasattr(F, "arrow_udf")
 """Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
@@ -81,14 +81,95 @@ def with_predictions(
     return computed.select("*", *outputs).drop(held)
 
 
+def with_column(
+    dataset: DataFrame,
+    features: str,
+    width: int,
+    compute: Callable[[np.ndarray], np.ndarray],
+    output: str,
+    size: int | None = None,
+) -> DataFrame:
+    """Return `dataset` with one column more, computed from its features.
+
+    Parameters
+    ----------
+    features : str
+        A vector or array column.
+    width : int
+        The number of features that `compute` takes.
+    compute : callable
+        From (rows, width) float64 to (rows, size), or to (rows,); it is sent to the executors.
+    output : str
+        The name of the new column.
+    size : int, optional
+        It holds vectors of this size; without it, numbers.
+
+    Raises
+    ------
+    ValueError
+        If there is a column of this name.
+    """
+    if output in dataset.columns:
+        raise ValueError(f"the output column {output!r} exists already")
+    cluster = Cluster(dataset.sparkSession)
+    cluster.prepare()
+    (column,), _ = feature_columns(dataset, features)
+    vectors = isinstance(column_type(dataset, features), VectorUDT)
+    computed = _single_function(compute, width, size, cluster.threads, vectors)(column)
+    if size is None:
+        return dataset.select("*", computed.alias(output))
+    # A select of its own, or Spark computes the function once for each use of its value.
+    held = f"computed_{uuid.uuid4().hex}"
+    rows = dataset.select("*", computed.alias(held))
+    return rows.select("*", _vector(F.col(held), output, size)).drop(held)
+
+
+def _single_function(
+    compute: Callable[[np.ndarray], np.ndarray],
+    width: int,
+    size: int | None,
+    threads: int,
+    vectors: bool,
+):
+    """Return the column function that computes numbers, or arrays of numbers."""
+    kind = DoubleType() if size is None else ArrayType(DoubleType())
+
+    def values(column: pa.Array) -> np.ndarray:
+        pieces = _pieces(compute, column, width, threads)
+        return np.concatenate(pieces).astype(np.float64, copy=False)
+
+    def of_arrow(column: pa.Array) -> pa.Array:
+        return _arrow(values(column))
+
+    def by_pandas(column: pd.DataFrame | pd.Series) -> pd.Series:
+        found = values(_from_pandas(column))
+        return pd.Series(found if size is None else list(found))
+
+    # Spark reads from the hints what a function takes.
+    def of_vectors(column: pd.DataFrame) -> pd.Series:
+        return by_pandas(column)
+
+    def of_arrays(column: pd.Series) -> pd.Series:
+        return by_pandas(column)
+
+    if ARROW:
+        return F.arrow_udf(of_arrow, kind)
+    return F.pandas_udf(of_vectors if vectors else of_arrays, kind)
+
+
 def _output(column: Column, part: str, name: str, classes: int) -> Column:
     """Return one column as MLlib gives it, with the attributes that its own stages read."""
     if part == "label":
         return column.alias(name, metadata={"ml_attr": {"type": "nominal", "num_vals": classes}})
+    return _vector(column, name, classes)
+
+
+def _vector(column: Column, name: str, size: int) -> Column:
+    """Return a column of arrays as vectors of `size`."""
     if not ARROW:
         # On the way from pandas NaN turned into null, which a vector cannot hold.
         column = F.transform(column, lambda x: F.coalesce(x, F.lit(float("nan"))))
-    return array_to_vector(column).alias(name, metadata={"ml_attr": {"num_attrs": classes}})
+    return array_to_vector(column).alias(name, metadata={"ml_attr": {"num_attrs": size}})
 
 
 def _column_function(
@@ -128,15 +209,22 @@ def _column_function(
 def _predictions(
     predict: Callable[[np.ndarray], Prediction], column: pa.Array, width: int, threads: int
 ) -> dict[str, np.ndarray]:
-    """Predict a batch of vectors or arrays, in pieces that stay in cache."""
+    """Predict a batch of vectors or arrays."""
+    pieces = _pieces(predict, column, width, threads)
+    joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
+    return Prediction(*joined)._asdict()
+
+
+def _pieces(
+    compute: Callable[[np.ndarray], Any], column: pa.Array, width: int, threads: int
+) -> list[Any]:
+    """Return what is computed of a batch of vectors or arrays, in pieces that stay in cache."""
     sparse = width > WIDE and pa.types.is_struct(column.type)
     step = WIDE_ROWS if sparse else max(1, PIECE_BYTES // (8 * width))
     # An empty batch is a piece, too: it says how many classes there are.
     starts = range(0, max(len(column), 1), step)
     with threadpool_limits(threads, "blas"):
-        pieces = [predict(_matrix(column.slice(start, step), width, sparse)) for start in starts]
-    joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
-    return Prediction(*joined)._asdict()
+        return [compute(_matrix(column.slice(start, step), width, sparse)) for start in starts]
 
 
 def _arrow(values: np.ndarray) -> pa.Array:

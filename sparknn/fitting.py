@@ -183,7 +183,7 @@ def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) ->
                 fits,
                 first.NAME,
                 first.getDeterministic(),
-                None if others is None else HeldOut(others, first.getPatience()),
+                None if others is None else HeldOut(others, first.getPatience(), blocks),
                 _checkpoints(cluster, [estimators[index] for index in portion], blocks, part),
             )
             results.extend(fitted)

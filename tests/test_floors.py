@@ -46,7 +46,7 @@ FLOORS = [
         "training",
         "shell",
     },
-    {"params", "columns", "persistence", "fitting", "network_fit", "classification"},
+    {"params", "columns", "persistence", "fitting", "network_fit", "classification", "feature"},
     {"cli"},
 ]
 SPARKLESS = FLOORS[0] | FLOORS[1]
