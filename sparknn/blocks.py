@@ -208,7 +208,8 @@ def _pack(
     rdd = packer.in_place(rows)
     sources = rdd.getNumPartitions()
     wanted = partitions or cluster.cores
-    if sources == wanted or (not partitions and sources < wanted):
+    in_place = sources == wanted or (not partitions and sources < wanted)
+    if in_place and not packer.source.deal:
         blocks = _collect(cluster, rdd, packer, sources)
         few = not partitions and blocks.rows < SMALL_PARTITION * wanted
         if (sources == wanted or few) and (not packer.source.compare or _alike(blocks)):

@@ -45,7 +45,8 @@ class Wanted(NamedTuple):
 
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
     the data decides. precise: see `Source.precise`. weighted: whether row weights count. dense:
-    whether vectors are kept dense, however few values are set.
+    whether vectors are kept dense, however few values are set. partitions: how many are dealt out,
+    None to have as many as the estimator says, and as they are where they serve so.
     """
 
     targets: tuple[str, ...]
@@ -54,6 +55,7 @@ class Wanted(NamedTuple):
     precise: bool
     weighted: bool = True
     dense: bool = False
+    partitions: int | None = None
 
 
 class Beginning(NamedTuple):
@@ -70,6 +72,11 @@ class Trainable(HasTraining, Persistent):
     """
 
     NAME = "model"
+
+    @property
+    def _compares(self) -> bool:
+        """Whether partitions have to be alike."""
+        return self._is_minibatch
 
     def _check(self) -> None:
         """Raise InvalidParamError for params that are out of range."""
@@ -186,7 +193,7 @@ def _trained(cluster: Cluster, estimators: Sequence[Any], dataset: DataFrame) ->
                 fits,
                 first.NAME,
                 first.getDeterministic(),
-                None if others is None else HeldOut(others, first.getPatience()),
+                None if others is None else HeldOut(others, first.getPatience(), blocks),
                 _checkpoints(cluster, [estimators[index] for index in portion], blocks, part),
             )
             results.extend(fitted)
@@ -262,9 +269,12 @@ def packed(
         shape.sparse and not wanted.dense,
         shape.row_bytes,
     )
-    compare = estimator._is_minibatch and like is None
-    source = Source(layout, compare, wanted.precise, estimator.getSeed())
-    partitions = estimator._partitions if like is None else len(like.packed)
+    compare = estimator._compares and like is None
+    deal = wanted.partitions is not None and like is None
+    source = Source(layout, compare, wanted.precise, estimator.getSeed(), deal)
+    partitions = wanted.partitions or estimator._partitions
+    if like is not None:
+        partitions = len(like.packed)
     return pack(cluster, dataset, source, partitions, columns)
 
 

@@ -26,6 +26,9 @@ __all__ = [
 
 Schedule = Callable[[float], float]
 
+PIECE = 2**16
+"""Parameters that a step takes at a time: its passes over them stay in a core's cache."""
+
 
 @dataclass(frozen=True)
 class constant:
@@ -145,16 +148,18 @@ class SGD(Optimizer):
         self.state = np.zeros((1, size), dtype)
 
     def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
-        velocity = self.state[0]
-        momentum = self.momentum(progress)
-        gradient *= self.step_size(progress)
-        velocity *= momentum
-        velocity -= gradient
-        if self.nesterov:
-            theta -= gradient
-            theta += momentum * velocity
-        else:
-            theta += velocity
+        momentum, step_size = self.momentum(progress), self.step_size(progress)
+        for start in range(0, len(theta), PIECE):
+            piece = slice(start, start + PIECE)
+            move, velocity = gradient[piece], self.state[0, piece]
+            move *= step_size
+            velocity *= momentum
+            velocity -= move
+            if self.nesterov:
+                theta[piece] -= move
+                theta[piece] += momentum * velocity
+            else:
+                theta[piece] += velocity
 
 
 class Adam(Optimizer):

@@ -44,13 +44,15 @@ class Source:
 
     layout: what the columns are. compare: look whether partitions are alike and deal the rows
     anew where they are not, as minibatch training needs. precise: keep float32's precision for a
-    column's deviation by subtracting an offset, and add up moments.
+    column's deviation by subtracting an offset, and add up moments. deal: deal the rows out anew
+    in any case, so that no block is larger than the others.
     """
 
     layout: Layout
     compare: bool = False
     precise: bool = False
     seed: int = 0
+    deal: bool = False
 
 
 class Packer:

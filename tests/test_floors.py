@@ -57,6 +57,7 @@ FLOORS = [
         "network_fit",
         "diagnostics",
         "classification",
+        "feature",
         "regression",
     },
     {"cli"},

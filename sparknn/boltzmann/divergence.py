@@ -228,11 +228,11 @@ class _Workspace:
 
     def __init__(self, machine: Machine, count: int, particles: int):
         self.sizes = count, particles
-        self.v = np.empty((count + particles, machine.visible_size), machine.dtype)
-        self.h = np.empty((count + particles, machine.hidden_size), machine.dtype)
-        self.states = np.empty((particles, machine.hidden_size), machine.dtype)
-        self.difference = np.empty((particles, machine.visible_size), machine.dtype)
-        self.factors = np.full(count + particles, 1 / particles, machine.dtype)
+        self.v: np.ndarray = np.empty((count + particles, machine.visible_size), machine.dtype)
+        self.h: np.ndarray = np.empty((count + particles, machine.hidden_size), machine.dtype)
+        self.states: np.ndarray = np.empty((particles, machine.hidden_size), machine.dtype)
+        self.difference: np.ndarray = np.empty((particles, machine.visible_size), machine.dtype)
+        self.factors: np.ndarray = np.full(count + particles, 1 / particles, machine.dtype)
         self.factors[:count] = -1 / count
 
 

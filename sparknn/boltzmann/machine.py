@@ -133,7 +133,7 @@ class Machine:
 
         clamped: (visible,) bool, the units that keep the value that they start with.
         """
-        v = np.array(start, self.dtype)
+        v: np.ndarray = np.array(start, self.dtype)
         theta = np.asarray(theta, self.dtype)
         for _ in range(steps):
             h = self.hidden(theta, v)

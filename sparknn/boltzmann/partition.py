@@ -131,7 +131,7 @@ class _Path:
     def __init__(self, machine: Machine, theta: np.ndarray, means: np.ndarray):
         self.machine = machine
         self.weights, self.hidden_bias, self.visible_bias = machine.views(theta)
-        self.base_bias = machine.visible_units.start(means).astype(machine.dtype)
+        self.base_bias: np.ndarray = machine.visible_units.start(means).astype(machine.dtype)
 
     def bias(self, beta: float) -> np.ndarray:
         """Return the visible biases at `beta`, (visible,)."""

@@ -41,7 +41,8 @@ class Up:
     """One machine's hidden means as a function of rows: what its next layer is trained on."""
 
     def __init__(self, machine: Machine, theta: np.ndarray):
-        self.machine, self.theta = machine, np.asarray(theta, machine.dtype)
+        self.machine = machine
+        self.theta: np.ndarray = np.asarray(theta, machine.dtype)
 
     def __call__(self, v: Any) -> np.ndarray:
         return self.machine.hidden(self.theta, v)
@@ -65,7 +66,7 @@ class Stack:
 
     def __init__(self, machines: Sequence[Machine], thetas: Sequence[np.ndarray]):
         self.machines = list(machines)
-        self.thetas = [
+        self.thetas: list[np.ndarray] = [
             np.asarray(theta, machine.dtype)
             for machine, theta in zip(machines, thetas, strict=True)
         ]

@@ -16,7 +16,7 @@ from sparknn.errors import InvalidParamError
 from sparknn.feature.rbm import RBM
 from sparknn.params import require
 
-__all__ = ["HasLayers", "with_layer_settings"]
+__all__ = ["HasLayerTraining", "HasLayers", "with_layer_settings"]
 
 SETTINGS = {
     "maxIter": TypeConverters.toInt,
@@ -39,12 +39,7 @@ SETTINGS = {
 
 
 class HasLayers(Params):
-    """What a deep belief network is: `layers`, `visibleType`.
-
-    PREFIX: what the names of layers' settings begin with.
-    """
-
-    PREFIX = ""
+    """What a deep belief network is: `layers`, `visibleType`."""
 
     layers: Param[list[int]] = Param(
         Params._dummy(),
@@ -75,6 +70,23 @@ class HasLayers(Params):
     def _top_type(self) -> str:
         """The type of the last hidden layer's units."""
         return "binary"
+
+
+class HasLayerTraining(HasLayers):
+    """How a deep belief network is trained, layer by layer; see `with_layer_settings`.
+
+    PREFIX: what the names of layers' settings begin with.
+    """
+
+    PREFIX = ""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        rbm = RBM()
+        for name in SETTINGS:
+            # What an RBM's step size is where none is set depends on its units.
+            if rbm.isDefined(name) and name != "stepSize":
+                self._setDefault(**{prefixed(self.PREFIX, name): rbm.getOrDefault(name)})
 
     def _rbms(self) -> list[RBM]:
         """Return an RBM for each hidden layer, with that layer's settings.
@@ -120,7 +132,10 @@ class HasLayers(Params):
             value = self.getOrDefault(own)
             if isinstance(value, list):
                 require(
-                    self, own, lambda v: len(v) == count, f"one value or {count}, one a hidden layer"
+                    self,
+                    own,
+                    lambda v: len(v) == count,
+                    f"one value or {count}, one a hidden layer",
                 )
                 value = value[number]
             found[name] = value
@@ -147,8 +162,8 @@ def with_layer_settings(kind: type) -> type:
         param = Param(
             Params._dummy(),
             own,
-            f"of each layer's training, as of an RBM; one value, or a list with one for each hidden "
-            f"layer: {doc}",
+            "of each layer's training, as of an RBM; one value, or a list with one for each "
+            f"hidden layer: {doc}",
             typeConverter=_one_or_each(convert),
         )
         setattr(kind, own, param)

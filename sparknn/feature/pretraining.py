@@ -30,9 +30,7 @@ class Stages:
         self.cluster, self.estimator = cluster, estimator
         self._begun: list[Checkpoints] = []
 
-    def train(
-        self, blocks: Blocks, fit: Fit, name: str, stage: str, held: Blocks | None
-    ) -> Fitted:
+    def train(self, blocks: Blocks, fit: Fit, name: str, stage: str, held: Blocks | None) -> Fitted:
         """Train one stage; `held` are held-out rows that tell when to stop, or None."""
         estimator = self.estimator
         watched = None if held is None else HeldOut(held, estimator.getPatience(), blocks)
@@ -82,7 +80,7 @@ def pretrained(
 
     Parameters
     ----------
-    estimator : HasLayers
+    estimator : HasLayerTraining
     stages : Stages
     blocks, held : Blocks
         The rows that train, and those held out, if any.
@@ -105,6 +103,7 @@ def pretrained(
                 level.rows, beginning.fit, name, f"layer-{number + 1}", level.held
             )
             model = rbm._copyValues(beginning.finish(fitted))
+            rbm._finished(model, dataset, stages.cluster, 0.0)
             models.append(model)
             if number + 1 == len(rbms):
                 break

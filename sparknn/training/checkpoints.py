@@ -101,7 +101,7 @@ class Checkpoints:
             self._write(number, fits, held_out)
 
     def complete(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
-        """Remove all checkpoints, because the fit is complete; or keep the last state of a stage."""
+        """Remove all checkpoints, as the fit is complete; of a stage, keep the last state."""
         number = sum(fit.count for fit in fits)
         if not self.stage:
             self.clear()

@@ -17,6 +17,8 @@ __all__ = ["Arrays", "Ask", "Facts", "Fit", "diverged"]
 Arrays = dict[str, np.ndarray]
 Facts = dict[str, Any]
 
+STATE = "state of partition "
+
 
 class Ask(NamedTuple):
     """What a fit wants of the next round: `parameters`, (size,), to visit the blocks with."""
@@ -30,6 +32,7 @@ class Fit:
 
     objective: what it minimises. visitor: what a round does on each block. unit: what `total`
     counts, "iteration" or "epoch". theta: the parameters so far, (size,). fitted: the history.
+    states: by partition the array, if any, that its last visit left for the next one.
     """
 
     unit: str
@@ -39,6 +42,7 @@ class Fit:
 
     def __init__(self, blocks: Blocks, objective: Objective):
         self.objective = objective
+        self.states: dict[int, np.ndarray] = {}
         self.fitted = Fitted(
             np.zeros(0), rows=blocks.rows, skipped=blocks.skipped, threads=blocks.cluster.threads
         )
@@ -79,8 +83,10 @@ class Fit:
             "rounds": np.array(self.fitted.rounds, np.float64).reshape(-1, len(Round._fields)),
             "held_out_history": np.array(self.fitted.held_out_history, np.float64),
             "objective_history": np.array(self.fitted.objective_history, np.float64),
+            "monitored": np.array(self.fitted.monitored, np.float64).reshape(-1, 2),
         }
-        return history, {}
+        states = {f"{STATE}{partition}": state for partition, state in self.states.items()}
+        return {**history, **states}, {}
 
     def restore(self, arrays: Arrays, facts: Facts) -> None:
         """Go on from where `state` was taken, in a fit of the same data and settings."""
@@ -90,6 +96,12 @@ class Fit:
         ]
         self.fitted.held_out_history = arrays["held_out_history"].tolist()
         self.fitted.objective_history = arrays["objective_history"].tolist()
+        self.fitted.monitored = [(own, held) for own, held in arrays["monitored"].tolist()]
+        self.states = {
+            int(name.removeprefix(STATE)): array
+            for name, array in arrays.items()
+            if name.startswith(STATE)
+        }
 
     def finish(self, seconds: float) -> Fitted:
         """Return what was fitted."""
