@@ -12,7 +12,7 @@ from sparknn.boltzmann.likelihood import (
 from sparknn.boltzmann.machine import Machine
 from sparknn.boltzmann.partition import annealed_log_partition, exact_log_partition
 from sparknn.boltzmann.sampling import bernoulli, packed, unpacked
-from sparknn.boltzmann.stack import Stack, Up, machines_of
+from sparknn.boltzmann.stack import Stack, Up, machines_of, unrolled_network
 from sparknn.boltzmann.units import UNITS, Units, units
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "reconstruction_error",
     "units",
     "unpacked",
+    "unrolled_network",
 ]

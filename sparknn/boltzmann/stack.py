@@ -12,7 +12,7 @@ from sparknn.activations import activation
 from sparknn.boltzmann.machine import Machine
 from sparknn.network import Network
 
-__all__ = ["Stack", "Up", "machines_of"]
+__all__ = ["Stack", "Up", "machines_of", "unrolled_network"]
 
 
 def machines_of(
@@ -145,10 +145,12 @@ class Stack:
         ValueError
             For the cross-entropy of Gaussian input units.
         """
-        names = self.activations()
-        layers = [*self.layers, *reversed(self.layers[:-1])]
-        binary = self.machines[0].visible_units.name == "binary"
-        network = Network(layers, [*names, *reversed(names[:-1])], _output_loss(loss, binary))
+        network = unrolled_network(
+            self.layers,
+            self.machines[0].visible_units.name,
+            self.machines[-1].hidden_units.name,
+            loss,
+        )
         decoder = []
         for machine, theta in zip(reversed(self.machines), reversed(self.thetas), strict=True):
             weights, _, visible_bias = machine.views(theta)
@@ -163,12 +165,24 @@ class Stack:
         ]
 
 
-def _output_loss(loss: str, binary: bool) -> str:
-    """Return the name in `sparknn.losses` of an autoencoder's output units and their error."""
-    if loss == "squared":
-        return "sigmoid-squared" if binary else "squared"
-    if not binary:
+def unrolled_network(
+    layers: Sequence[int], visible_type: str, code_type: str, loss: str
+) -> Network:
+    """Return the autoencoder that goes up through `layers`, input to code, and down again.
+
+    Its output units are what visible units of that type are: sigmoid or linear. Raises ValueError
+    for the cross-entropy of Gaussian input units.
+    """
+    if loss == "crossEntropy" and visible_type == "gaussian":
         raise ValueError(
             "the cross-entropy is that of binary input units; for Gaussian ones use loss='squared'"
         )
-    return "sigmoid"
+    squared = "squared" if visible_type == "gaussian" else "sigmoid-squared"
+    names = [
+        machine.hidden_units.activation for machine in machines_of(layers, "binary", code_type)
+    ]
+    return Network(
+        [*layers, *reversed(layers[:-1])],
+        [*names, *reversed(names[:-1])],
+        squared if loss == "squared" else "sigmoid",
+    )
