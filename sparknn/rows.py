@@ -51,6 +51,7 @@ class Layout:
     features: the column's name (or names joined), for messages.
     columns: how many single numeric columns hold the features; 0 where one column does.
     targets: names of the target columns; empty where there are none.
+    nullable: whether a target that is null is no fault; it is stored as NaN then.
     classes: None where targets are values; else labels are whole numbers below this, or, at 0,
         below any sensible bound.
     weight: name of the weight column, or None.
@@ -73,6 +74,7 @@ class Layout:
     names: tuple[str, ...] = ()
     sparse: bool = False
     row_bytes: int = 0
+    nullable: bool = False
 
 
 @dataclass
@@ -300,15 +302,17 @@ class Parser:
         for index, name in enumerate(layout.targets):
             values = table.targets[:, index]
             null = table.missing.get(name, np.zeros(len(values), bool))
-            self.faults.note(name, "null", null, start)
             odd = ~(np.abs(values) <= LARGEST) & ~null
             self.faults.note(name, "NaN, infinite or beyond 32-bit floats", odd, start, values)
-            bad |= null | odd
+            bad |= odd
+            if not layout.nullable:
+                self.faults.note(name, "null", null, start)
+                bad |= null
             if layout.classes is not None:
-                wrong = ~bad & ((values < 0) | (values != np.floor(values)))
+                wrong = ~bad & ~null & ((values < 0) | (values != np.floor(values)))
                 self.faults.note(name, "no class label 0, 1, 2, …", wrong, start, values)
                 most = layout.classes or MOST_CLASSES
-                high = ~bad & ~wrong & (values >= most)
+                high = ~bad & ~null & ~wrong & (values >= most)
                 reason = f"a label above {most - 1}, the last class of the model's outputs"
                 self.faults.note(name, reason, high, start, values)
                 bad |= wrong | high

@@ -10,15 +10,22 @@ import click
 from pyspark.ml import Estimator, PipelineModel
 from pyspark.ml.feature import StringIndexerModel
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
+from sparknn.classification import (
+    DeepBeliefNetworkClassifier,
+    LogisticRegression,
+    MultilayerPerceptronClassifier,
+)
 from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
 from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
+    belief_options,
     estimator_params,
     logistic_options,
     perceptron_options,
+    single,
     training_options,
 )
 from sparknn.cli.outputs import require_free, save_model
@@ -36,10 +43,12 @@ from sparknn.cli.preparation import (
 )
 from sparknn.cli.session import say, start_session
 from sparknn.errors import InvalidDataError
-from sparknn.regression import MultilayerPerceptronRegressor
+from sparknn.feature.fine_tuning import FineTuned
+from sparknn.regression import DeepBeliefNetworkRegressor, MultilayerPerceptronRegressor
+from sparknn.schema import quoted
 from sparknn.training import Fitted
 
-__all__ = ["train_logistic", "train_mlp"]
+__all__ = ["train_dbn", "train_logistic", "train_mlp"]
 
 
 @dataclass
@@ -83,10 +92,28 @@ def train_mlp(task: str, hidden: list[int] | None, **options: Any) -> dict[str, 
     dropout = options.pop("dropout")
     params = estimator_params(options)
     if dropout:
-        params["dropout"] = dropout if len(dropout) > 1 else dropout[0]
+        params["dropout"] = single(dropout)
     regression = task == "regression"
     kind = MultilayerPerceptronRegressor if regression else MultilayerPerceptronClassifier
     return _train("train_mlp", job, kind(**params), hidden)
+
+
+@click.command("train_dbn")
+@training_options
+@belief_options
+def train_dbn(task: str, hidden: list[int], **options: Any) -> dict[str, Any]:
+    """Pre-train a deep belief network, fine-tune it, and save it with its preprocessing.
+
+    Rows whose label, a number, is null take part in the pre-training only.
+    """
+    job = Job.taken_from(options)
+    params = {
+        name: single(value) if isinstance(value, list) else value
+        for name, value in estimator_params(options).items()
+    }
+    regression = task == "regression"
+    kind = DeepBeliefNetworkRegressor if regression else DeepBeliefNetworkClassifier
+    return _train("train_dbn", job, kind(**params), hidden)
 
 
 @dataclass(frozen=True)
@@ -111,7 +138,7 @@ def _train(
     began = time.perf_counter()
     if hidden is not None:
         # The outer sizes follow from the data; what else is wrong is said before any is read.
-        estimator.setLayers([1, *hidden, 1 if is_regression(estimator) else 2])
+        _set_layers(estimator, 1, hidden, 1 if is_regression(estimator) else 2)
     estimator._check()
     session = start_session(f"sparknn {name}")
     if job.output:
@@ -164,7 +191,8 @@ def _rows(session: SparkSession, job: Job, estimator: Estimator, layers: list[in
             require_scalable(data, table)
         classes = max(2, layers[-1]) if layers else 0
         width = layers[0] if layers else width_of(data, table)
-        rules = Rules(table, width, None if regression else classes)
+        nullable = isinstance(estimator, FineTuned)
+        rules = Rules(table, width, None if regression else classes, nullable=nullable)
         data, skipped = checked(data, rules, skip)
         indexer = None
         if not regression:
@@ -175,6 +203,9 @@ def _rows(session: SparkSession, job: Job, estimator: Estimator, layers: list[in
         if job.validation:
             training, held = hold_out(data, job.validation, estimator.getSeed())
             held = chosen(held, table)
+            if nullable:
+                # Without a label there is nothing to measure.
+                held = held.filter(F.col(quoted(job.label)).isNotNull())
     return Rows(rules, indexer, chosen(training, table), held, malformed + skipped)
 
 
@@ -196,7 +227,7 @@ def _test_rows(
     session: SparkSession, path: str, kind: str | None, skip: bool, rules: Rules
 ) -> tuple[DataFrame, int]:
     """Read and check the rows of --test; return the valid ones and how many others there were."""
-    rules = replace(rules, table=replace(rules.table, weight=None))
+    rules = replace(rules, table=replace(rules.table, weight=None), nullable=False)
     data, malformed = read(session, path, kind, skip, rules.width)
     with reading(path):
         require_label(data, rules)
@@ -218,9 +249,15 @@ def _fit(
     estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
     if hidden is not None:
         outputs = 1 if classes is None else max(2, classes)
-        estimator.setLayers([rows.rules.width, *hidden, outputs])
+        _set_layers(estimator, rows.rules.width, hidden, outputs)
     model = estimator.fit(PipelineModel(stages).transform(training))
     return PipelineModel([*stages, model, *label_names(rows.indexer, model)]), model.training
+
+
+def _set_layers(estimator: Estimator, inputs: int, hidden: list[int], outputs: int) -> None:
+    """Tell an estimator its layers, of which some add the output layer by themselves."""
+    belief = isinstance(estimator, FineTuned)
+    estimator.setLayers([inputs, *hidden] if belief else [inputs, *hidden, outputs])
 
 
 def _layers(estimator: Estimator) -> list[int] | None:
