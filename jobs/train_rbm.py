@@ -1,7 +1,6 @@
-r"""Train a restricted Boltzmann machine.
+"""Train a restricted Boltzmann machine.
 
-    spark-submit jobs/train_rbm.py --input digits.csv --label label --num-hidden 100 --scale minmax \
-        --output model
+    spark-submit jobs/train_rbm.py --input digits.csv --label label --scale minmax --output model
 
 `--help` lists the options.
 """

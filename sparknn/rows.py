@@ -302,12 +302,12 @@ class Parser:
         for index, name in enumerate(layout.targets):
             values = table.targets[:, index]
             null = table.missing.get(name, np.zeros(len(values), bool))
-            odd = ~(np.abs(values) <= LARGEST) & ~null
-            self.faults.note(name, "NaN, infinite or beyond 32-bit floats", odd, start, values)
-            bad |= odd
             if not layout.nullable:
                 self.faults.note(name, "null", null, start)
                 bad |= null
+            odd = ~(np.abs(values) <= LARGEST) & ~null
+            self.faults.note(name, "NaN, infinite or beyond 32-bit floats", odd, start, values)
+            bad |= odd
             if layout.classes is not None:
                 wrong = ~bad & ~null & ((values < 0) | (values != np.floor(values)))
                 self.faults.note(name, "no class label 0, 1, 2, …", wrong, start, values)
