@@ -20,6 +20,7 @@ from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 from sparknn.feature.layers import HasLayerTraining
 from sparknn.feature.pretraining import Stages, pretrained, stack_of
+from sparknn.feature.rbm import RBMModel
 from sparknn.fitting import Beginning, Wanted, packed, split, weight_column
 from sparknn.network import Network
 from sparknn.schema import column_type, quoted
@@ -71,22 +72,18 @@ class _Fine:
     def trained(self) -> Any:
         """Train and return the model."""
         began, estimator = time.perf_counter(), self.estimator
-        wanted = estimator._wanted()
+        wanted, everything = estimator._wanted(), (self.rows, self.held)
         labels = self._labelled(wanted.targets)
         with ExitStack() as stack:
+            if labels is not None:
+                wanted = self._only_labelled(wanted, labels)
+            # Before the pre-training, which would be in vain where labels are wrong.
+            blocks, held = self._packed(stack, self.rows, self.held, wanted)
             # Row weights are those of labels; machines learn from each row alike.
             if labels is None and not weight_column(estimator):
-                blocks, held = self._packed(stack, wanted)
                 machines = pretrained(estimator, self.stages, blocks, held, self.rows)
             else:
-                with ExitStack() as first:
-                    alone = wanted._replace(targets=(), classes=None, weighted=False)
-                    machines = pretrained(
-                        estimator, self.stages, *self._packed(first, alone), self.rows
-                    )
-                if labels is not None:
-                    wanted = self._only_labelled(wanted, labels)
-                blocks, held = self._packed(stack, wanted)
+                machines = self._pretrained_apart(*everything)
             begun = estimator._begin_from(stack_of(machines), blocks, self.rows)
             assert begun.fit is not None
             fitted = self.stages.train(blocks, begun.fit, estimator.NAME, "fine-tuning", held)
@@ -98,14 +95,24 @@ class _Fine:
         estimator._finished(model, self.rows, self.cluster, packing)
         return model
 
-    def _packed(self, stack: ExitStack, wanted: Wanted) -> tuple[Blocks, Blocks | None]:
-        """Pack the rows, and those held out, if any, to be closed with `stack`."""
-        blocks = stack.enter_context(packed(self.estimator, self.cluster, self.rows, wanted))
-        if self.held is None:
+    def _pretrained_apart(self, rows: DataFrame, held: DataFrame | None) -> list[RBMModel]:
+        """Pre-train on rows that are packed for that alone, without labels and weights."""
+        wanted = self.estimator._wanted()
+        wanted = wanted._replace(targets=(), classes=None, weighted=False)
+        with ExitStack() as stack:
+            blocks, others = self._packed(stack, rows, held, wanted)
+            return pretrained(self.estimator, self.stages, blocks, others, rows)
+
+    def _packed(
+        self, stack: ExitStack, rows: DataFrame, held: DataFrame | None, wanted: Wanted
+    ) -> tuple[Blocks, Blocks | None]:
+        """Pack rows, and those held out, if any, to be closed with `stack`."""
+        blocks = stack.enter_context(packed(self.estimator, self.cluster, rows, wanted))
+        if held is None:
             return blocks, None
         if wanted.targets:
-            wanted = self.estimator._held_wanted(wanted, blocks, self.rows)
-        others = packed(self.estimator, self.cluster, self.held, wanted, blocks)
+            wanted = self.estimator._held_wanted(wanted, blocks, rows)
+        others = packed(self.estimator, self.cluster, held, wanted, blocks)
         return blocks, stack.enter_context(others)
 
     def _labelled(self, targets: Sequence[str]) -> int | None:
