@@ -142,16 +142,10 @@ class ContrastiveDivergence:
         particles = count if chains is None else len(chains)
         work = self._work(count, particles)
         work.v[:count] = _dense(rows.features)
-        v, h = work.v[:count], work.h[:count]
-        self._up(theta, v, h)
         if chains is None:
-            self.machine.hidden_units.sample(h, random, work.states)
-            loss = self._walk(theta, work, random, v)
+            loss = self._from_rows(theta, work, random)
         else:
-            loss = self._probe(theta, v, h, random)
-            np.copyto(work.states, chains)
-            self._walk(theta, work, random, None)
-            self.machine.hidden_units.sample(work.h[count:], random, chains)
+            loss = self._from_chains(theta, work, random, chains)
         self._statistics(work, count, particles, out)
         return loss, float(count)
 
@@ -160,26 +154,52 @@ class ContrastiveDivergence:
             self._workspace = _Workspace(self.machine, count, particles)
         return self._workspace
 
-    def _walk(
-        self, theta: np.ndarray, work: _Workspace, random: np.random.Generator, start: Any
-    ) -> float:
-        """Take the chains k steps on from `work.states`, to visible states and hidden means.
-
-        start: the visible rows where they begin, to measure their reconstruction, or None.
-        """
-        machine, count = self.machine, work.sizes[0]
-        v, h, states = work.v[count:], work.h[count:], work.states
-        loss = 0.0
-        for step in range(self.steps):
-            if step:
-                machine.hidden_units.sample(h, random, states)
-            self._down(theta, states, v)
-            if start is not None and step == 0:
-                loss = _mean_square(np.subtract(v, start, out=work.difference))
-            if self.sample_visible:
-                machine.visible_units.sample(v, random, v)
-            self._up(theta, v, h)
+    def _from_rows(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> float:
+        """Fill `work` with the rows' statistics and those of chains that start at them."""
+        count = work.sizes[0]
+        self._up(theta, work.v[:count], work.h[:count])
+        self.machine.hidden_units.sample(work.h[:count], random, work.states)
+        v = work.v[count:]
+        self._down(theta, work.states, v)
+        loss = _mean_square(np.subtract(v, work.v[:count], out=work.difference))
+        self._sampled(v, random)
+        self._up(theta, v, work.h[count:])
+        self._walk(theta, work, random)
         return loss
+
+    def _from_chains(
+        self,
+        theta: np.ndarray,
+        work: _Workspace,
+        random: np.random.Generator,
+        chains: np.ndarray,
+    ) -> float:
+        """Fill `work` with the rows' statistics and those of chains, which go on in place.
+
+        The chains' hidden units are computed in one product with the rows'.
+        """
+        count = work.sizes[0]
+        self._down(theta, chains, work.v[count:])
+        self._sampled(work.v[count:], random)
+        self._up(theta, work.v, work.h)
+        loss = self._probe(theta, work.v[:count], work.h[:count], random)
+        self._walk(theta, work, random)
+        self.machine.hidden_units.sample(work.h[count:], random, chains)
+        return loss
+
+    def _walk(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> None:
+        """Take the chains from their first step to the k-th."""
+        v, h = work.v[work.sizes[0] :], work.h[work.sizes[0] :]
+        for _ in range(self.steps - 1):
+            self.machine.hidden_units.sample(h, random, work.states)
+            self._down(theta, work.states, v)
+            self._sampled(v, random)
+            self._up(theta, v, h)
+
+    def _sampled(self, mean: np.ndarray, random: np.random.Generator) -> None:
+        """Turn the means of visible units into a sample, if they are to be."""
+        if self.sample_visible:
+            self.machine.visible_units.sample(mean, random, mean)
 
     def _probe(
         self, theta: np.ndarray, v: np.ndarray, h: np.ndarray, random: np.random.Generator
@@ -213,10 +233,10 @@ class ContrastiveDivergence:
             mean -= self.dtype(self.sparsity_target)
             mean *= self.dtype(self.sparsity_cost)
             h -= mean
+        np.dot(work.factors, work.v, out=visible_bias)
+        np.dot(work.factors, work.h, out=hidden_bias)
         work.h *= work.factors[:, np.newaxis]
         np.dot(work.v.T, work.h, out=weights)
-        np.dot(work.factors, work.v, out=visible_bias)
-        np.sum(work.h, axis=0, out=hidden_bias)
 
 
 class _Workspace:
