@@ -169,11 +169,11 @@ def test_contrastive_divergence_tends_to_the_exact_gradient():
     exact = exact_gradient(machine, theta, ROWS)
     off = [
         np.abs(expected_update(machine, theta, ROWS, steps) - exact).max()
-        for steps in (1, 2, 4, 8, 16, 64)
+        for steps in (1, 2, 3, 4, 8)
     ]
     assert off == sorted(off, reverse=True)
     assert off[0] > 0.01
-    assert off[-1] < 1e-6
+    assert off[-1] < 1e-4
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -238,8 +238,8 @@ def test_training_raises_the_log_likelihood(persistent):
     for step in range(600):
         objective.gradient(theta, Rows(rows, rows), out, random, *chains)
         optimizer.step(theta, out, 0.0, step)
-    # Of the rows' own distribution it is -1.04, without weights -2.8.
-    assert before < -2.7
+    # Of the rows' own distribution it is -1.04, without weights -2.25.
+    assert before < -2.2
     assert likelihood() > -1.6
 
 
