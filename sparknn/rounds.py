@@ -15,6 +15,7 @@ from functools import reduce
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import scipy.linalg.blas  # noqa: F401 - SciPy's own library, loaded before it is looked up
 from py4j.protocol import Py4JError
 from pyspark import RDD, Broadcast
 from pyspark.serializers import CloudPickleSerializer

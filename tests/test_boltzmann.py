@@ -360,10 +360,23 @@ def test_coins_fall_as_often_as_they_should(dtype):
 
 def test_rows_without_any_change_nothing():
     machine, theta = small()
-    out = np.full(machine.size, np.nan)
+    out = np.arange(machine.size, dtype=np.float64)
     empty = Rows(np.empty((0, 4)), np.empty((0, 4)))
     assert ContrastiveDivergence(machine).gradient(theta, empty, out, generator()) == (0.0, 0.0)
-    assert not out.any()
+    np.testing.assert_array_equal(out, np.arange(machine.size))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_can_be_added_to_a_momentum(dtype):
+    machine = Machine(*SIZES, dtype=dtype)
+    theta, rows = small()[1].astype(dtype), ROWS.astype(dtype)
+    plain = np.full(machine.size, np.nan, dtype)
+    objective = ContrastiveDivergence(machine, 2)
+    objective.gradient(theta, Rows(rows, rows), plain, generator())
+    moved = np.arange(machine.size, dtype=dtype)
+    objective.gradient(theta, Rows(rows, rows), moved, generator(), keep=0.5, scale=-2.0)
+    expected = 0.5 * np.arange(machine.size) - 2 * plain
+    np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_units_are_refused_by_name():

@@ -58,16 +58,15 @@ def test_one_partition_takes_the_very_steps_of_a_numpy_loop(spark, digits_arrays
     theta = machine.initial(1, rows.astype(np.float32).mean(axis=0, dtype=np.float64))
     theta = theta.astype(np.float32)
     chains = objective.chains(None, 30, theta, generator(0, 0, 9))
-    velocity, out = np.zeros_like(theta), np.empty_like(theta)
+    velocity = np.zeros_like(theta)
     block = rows.astype(np.float32)
     for epoch in range(2):
         for step, chunk in enumerate(generator(epoch, 0).permutation(8)):
             part = block[30 * chunk : 30 * chunk + 30]
             random = generator(epoch, 0, step + 1)
-            objective.gradient(theta, Rows(part, part), out, random, chains)
-            out *= 0.1
-            velocity *= 0.5
-            velocity -= out
+            objective.gradient(
+                theta, Rows(part, part), velocity, random, chains, keep=0.5, scale=-0.1
+            )
             theta += velocity
             objective.project(theta)
     np.testing.assert_array_equal(model.parameters, theta)
