@@ -44,13 +44,14 @@ class Wanted(NamedTuple):
     """The rows that an estimator trains on; settings that want the same can share blocks.
 
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
-    the data decides. precise: see `Source.precise`. nullable: whether targets may be null.
+    the data decides. precise: see `Source.precise`. bounds: see `Layout.bounds`.
     """
 
     targets: tuple[str, ...]
     classes: int | None
     width: int | None
     precise: bool
+    bounds: tuple[float, float] | None = None
 
 
 class Beginning(NamedTuple):
@@ -257,6 +258,7 @@ def _packed(
         feature_names(dataset, features),
         shape.sparse,
         shape.row_bytes,
+        wanted.bounds,
     )
     compare = estimator._is_minibatch and like is None
     source = Source(layout, compare, wanted.precise, estimator.getSeed())

@@ -245,6 +245,8 @@ def test_values_that_are_no_probabilities_are_refused_with_their_range(spark):
         RBM(numHidden=2).fit(data)
     kept = RBM(numHidden=2, maxIter=1, handleInvalid="keep").fit(data)
     assert kept.numFeatures == 3
+    skipped = RBM(numHidden=2, maxIter=1, handleInvalid="skip").fit(data)
+    assert (skipped.training.rows, skipped.training.skipped) == (8, 2)
 
 
 def test_columns_that_are_not_standardised_are_refused_with_their_range(spark):

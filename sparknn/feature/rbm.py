@@ -83,8 +83,9 @@ class RBM(Estimator, Trainable, MachineTraining):
         weights of deviation 0.01, hidden biases of 0 and visible biases that give the columns'
         means.
     handleInvalid : str, default "error"
-        For null, NaN and infinite values: "skip" leaves these rows out. "keep" takes values that
-        visible units do not stand for: outside [0, 1], or, for Gaussian ones, not standardised.
+        "skip" leaves out rows with null, NaN or infinite values and, for binary visible units,
+        with values outside [0, 1]. "keep" takes what visible units do not stand for: values
+        outside [0, 1], or, for Gaussian ones, columns that are not standardised.
     validationIndicatorCol, patience
         Held-out rows, whose reconstruction error stops the training when it no longer falls, and
         whose free energy the summary compares with that of training rows.
@@ -162,7 +163,10 @@ class RBM(Estimator, Trainable, MachineTraining):
         self._check_machine()
 
     def _wanted(self) -> Wanted:
-        return Wanted((), None, None, precise=False)
+        # Rows that are to be left out are so while they are packed; others wait for an error that
+        # tells of all columns.
+        skip = self.getHandleInvalid() == "skip" and self.getVisibleType() == "binary"
+        return Wanted((), None, None, precise=False, bounds=(0.0, 1.0) if skip else None)
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         machine = self._machine(blocks.features)
