@@ -34,6 +34,7 @@ from sparknn.boltzmann import (
 from sparknn.feature import RBM
 
 HIDDEN, BATCH, STEP, PASSES = 500, 100, 0.05, 6
+ONE_PASS = 1_000_000
 CHAINS, TEMPERATURES = 100, 5000
 GLOBAL_BATCH, LONG_PASSES, SEEDS = 256, 10, 3
 

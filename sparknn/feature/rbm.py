@@ -37,9 +37,9 @@ __all__ = ["RBM", "RBMModel"]
 class RBM(Estimator, Trainable, MachineTraining):
     """A restricted Boltzmann machine, trained by contrastive divergence.
 
-    Partitions take steps on their own rows, and after each pass (or `stepsPerRound` steps)
-    parameters and momentum are averaged as they are, without a momentum of the driver's: so the
-    number of partitions changes little as long as blockSize times partitions stays the same.
+    Partitions take some steps on their own rows, then parameters and momentum are averaged as
+    they are, without a momentum of the driver's: so the number of partitions changes little as
+    long as blockSize times partitions stays the same.
 
     Parameters
     ----------
@@ -76,8 +76,9 @@ class RBM(Estimator, Trainable, MachineTraining):
     maxIter : int, default 10
         Epochs.
     stepsPerRound : int, default 0
-        1: gradients of all partitions are added up at every step. 0: each partition takes steps
-        on its own rows, and parameters are averaged after each pass; more: after so many steps.
+        1: gradients of all partitions are added up at every step. More: each partition takes so
+        many steps on its own rows before parameters are averaged; 0: an eighth of blockSize. Over
+        few partitions that are large, more steps save Spark jobs and cost little.
     initialWeights : Vector, optional
         Weights (visible, hidden) row by row, hidden biases, visible biases. By default normal
         weights of deviation 0.01, hidden biases of 0 and visible biases that give the columns'
@@ -189,7 +190,7 @@ class RBM(Estimator, Trainable, MachineTraining):
             objective.penalty(self.getRegParam()),
             self._optimizer(),
             start,
-            self._minibatch(),
+            self._rounds(blocks),
         )
 
         def finish(fitted: Fitted | None) -> RBMModel:
