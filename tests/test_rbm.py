@@ -123,6 +123,8 @@ def test_training_lowers_the_error_and_the_summary_tells(model):
     summary = model.summary
     assert summary.objectiveHistory[1] < summary.objectiveHistory[0]
     assert summary.totalIterations == 2
+    # Thirty steps an epoch, averaged after every third: an eighth of blockSize.
+    assert len(summary.history) == 2 * 10
     assert summary.freeEnergyGap == []
     weights = 64 * 12
     assert summary.gflops * 1e9 == pytest.approx(summary.rowsPerSecond * 10 * weights)
