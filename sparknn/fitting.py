@@ -46,7 +46,8 @@ class Wanted(NamedTuple):
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
     the data decides. precise: see `Source.precise`. weighted: whether row weights count. dense:
     whether vectors are kept dense, however few values are set. partitions: how many are dealt out,
-    None to have as many as the estimator says, and as they are where they serve so.
+    None to have as many as the estimator says, and as they are where they serve so. bounds: see
+    `Layout.bounds`.
     """
 
     targets: tuple[str, ...]
@@ -56,6 +57,7 @@ class Wanted(NamedTuple):
     weighted: bool = True
     dense: bool = False
     partitions: int | None = None
+    bounds: tuple[float, float] | None = None
 
 
 class Beginning(NamedTuple):
@@ -268,6 +270,7 @@ def packed(
         feature_names(dataset, features),
         shape.sparse and not wanted.dense,
         shape.row_bytes,
+        bounds=wanted.bounds,
     )
     compare = estimator._compares and like is None
     deal = wanted.partitions is not None and like is None

@@ -120,6 +120,12 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def blend(self, progress: float) -> tuple[float, float] | None:
+        """Return (keep, scale) where a step is state[0] <- keep state[0] + scale gradient, and
+        theta <- theta + state[0]; for objectives that can add to what is there. Else None.
+        """
+        return None
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v <- m v - s g, theta <- theta + v.
@@ -146,6 +152,9 @@ class SGD(Optimizer):
 
     def start(self, size: int, dtype: type) -> None:
         self.state = np.zeros((1, size), dtype)
+
+    def blend(self, progress: float) -> tuple[float, float] | None:
+        return None if self.nesterov else (self.momentum(progress), -self.step_size(progress))
 
     def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
         momentum, step_size = self.momentum(progress), self.step_size(progress)

@@ -15,6 +15,7 @@ from functools import reduce
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import scipy.linalg.blas  # noqa: F401 - SciPy's own library, loaded before it is looked up
 from pyspark import RDD, Broadcast
 from pyspark.serializers import CloudPickleSerializer
 from threadpoolctl import ThreadpoolController

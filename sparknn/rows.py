@@ -8,8 +8,9 @@ exception in a task would be retried four times and reach the user as a tracebac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +62,7 @@ class Layout:
     names: of the single features, for messages, where they are known.
     sparse: keep rows as what they store of a column of vectors, dense and sparse ones alike.
     row_bytes: of a mean row on its way from the JVM, where its width does not tell; else 0.
+    bounds: the lowest and the highest value that a feature may have, or None.
     """
 
     features: str = "features"
@@ -75,6 +77,7 @@ class Layout:
     sparse: bool = False
     row_bytes: int = 0
     nullable: bool = False
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass
@@ -294,6 +297,12 @@ class Parser:
             reason = "NaN, infinite or beyond 32-bit floats"
             self.faults.note(layout.features, reason, odd, start, features, layout.names)
             bad = bad | odd
+        if layout.bounds is not None:
+            low, high = layout.bounds
+            if extremes[0] < low or extremes[1] > high:
+                out = _in_rows(features, lambda values: (values < low) | (values > high)) & ~bad
+                self.faults.note(layout.features, f"outside [{low:g}, {high:g}]", out, start)
+                bad = bad | out
         return bad
 
     def _bad_targets(self, table: Table, start: int) -> np.ndarray:
@@ -331,11 +340,15 @@ class Parser:
 
 def _odd(features) -> np.ndarray:
     """Return which rows hold a value that no float32 holds, (rows,) bool."""
+    return _in_rows(features, lambda values: ~(np.abs(values) <= LARGEST))
+
+
+def _in_rows(features, wrong: Callable[[Any], Any]) -> np.ndarray:
+    """Return which rows hold a value that is `wrong`, (rows,) bool; zero is not."""
     if not issparse(features):
-        return ~(np.abs(features) <= LARGEST).all(axis=1)
+        return wrong(features).any(axis=1)
     row = np.repeat(np.arange(features.shape[0]), np.diff(features.indptr))
-    odd = ~(np.abs(features.data) <= LARGEST)
-    return np.bincount(row[odd], minlength=features.shape[0]) > 0
+    return np.bincount(row[wrong(features.data)], minlength=features.shape[0]) > 0
 
 
 def pair(item) -> tuple:

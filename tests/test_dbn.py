@@ -63,7 +63,9 @@ def test_a_saved_network_is_the_same(dbn: DBNModel, tmp_path) -> None:
 def test_mistakes_name_the_setting_and_the_layer() -> None:
     with pytest.raises(InvalidParamError, match="set layers to the sizes of the input"):
         DBN()._check()
-    with pytest.raises(InvalidParamError, match="maxIter must be one value, or 2, one for each"):
+    with pytest.raises(
+        InvalidParamError, match="maxIter must be one value or 2, one a hidden layer"
+    ):
         DBN(**FAST, maxIter=[1, 2, 3])._check()
     with pytest.raises(InvalidParamError, match="hidden layer 2: cdSteps must be at least 1"):
         DBN(**FAST, cdSteps=[1, 0])._check()
@@ -90,7 +92,7 @@ def accuracy(model, data: DataFrame) -> float:
 def test_a_classifier_goes_on_from_the_network(digits: DataFrame, dbn: DBNModel, tmp_path) -> None:
     model = DeepBeliefNetworkClassifier(**FINE, maxIter=0).fit(digits)
     np.testing.assert_array_equal(model.weights, dbn.initialWeights(10))
-    model = DeepBeliefNetworkClassifier(**FINE, maxIter=15, dropout=[0.0, 0.1, 0.1]).fit(digits)
+    model = DeepBeliefNetworkClassifier(**FINE, maxIter=10, dropout=[0.0, 0.1, 0.1]).fit(digits)
     assert accuracy(model, digits) > 0.9
     assert model.getLayers() == [64, 30, 20, 10]
     assert model.numClasses == 10
@@ -122,8 +124,6 @@ def test_rows_without_a_label_are_pretrained_on_alone(digits: DataFrame) -> None
     np.testing.assert_allclose(model.weights[:hidden], everything.weights[:hidden], atol=0.05)
     assert model.numClasses == 9
     assert model.training.rows == labelled.count() < 225
-    model = DeepBeliefNetworkClassifier(**FINE, maxIter=20).fit(rows)
-    assert accuracy(model, labelled) > 0.8
 
 
 def test_a_label_that_is_nan_is_an_error(digits: DataFrame) -> None:
@@ -138,31 +138,34 @@ class Killed(Exception):
     """Stands for the end of the driver."""
 
 
-@pytest.mark.parametrize("stage", ["layer-1", "layer-2", "fine-tuning"])
 def test_a_fit_goes_on_in_the_stage_where_it_was_killed(
-    digits: DataFrame, tmp_path, monkeypatch, stage: str
+    digits: DataFrame, tmp_path, monkeypatch
 ) -> None:
     estimator = DeepBeliefNetworkClassifier(
-        **FINE, maxIter=3, checkpointDir=str(tmp_path / "c"), checkpointInterval=1
-    )
+        **{**FINE, "pretrainMaxIter": 2}, maxIter=2, checkpointDir=str(tmp_path / "c")
+    ).setCheckpointInterval(1)
     whole = estimator.fit(digits)
     assert not list((tmp_path / "c").rglob("*.npz"))
-    write, began = _Store.write, []
+    write = _Store.write
+    killing = ["layer-2", "fine-tuning", ""]
+    written: list[str] = []
 
     def killed(store, number, arrays, facts):
-        began.append(store.directory)
-        if store.directory.endswith(stage) and number == 2:
+        written.append(store.directory)
+        if number == 2 and store.directory.endswith(killing[0] or "never"):
             raise Killed
         write(store, number, arrays, facts)
 
     monkeypatch.setattr(_Store, "write", killed)
-    with pytest.raises(Killed):
-        estimator.fit(digits)
-    began.clear()
-    monkeypatch.setattr(
-        _Store, "write", lambda store, *rest: (began.append(store.directory), write(store, *rest))
-    )
-    resumed = estimator.fit(digits)
-    assert began[0].endswith(stage)
+    for stage in ("layer-1", "layer-2", "fine-tuning"):
+        if not killing[0]:
+            resumed = estimator.fit(digits)
+        else:
+            with pytest.raises(Killed):
+                estimator.fit(digits)
+        killing.pop(0)
+        # Stages that are complete are not begun again.
+        assert written[0].endswith(stage)
+        written.clear()
     np.testing.assert_array_equal(resumed.weights, whole.weights)
     assert not list((tmp_path / "c").rglob("*.npz"))

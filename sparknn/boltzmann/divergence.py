@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.linalg import blas
 from scipy.sparse import issparse
 
 from sparknn.boltzmann.machine import Machine
@@ -53,7 +54,7 @@ class ContrastiveDivergence:
     """
 
     chunk = 2048
-    stochastic = True
+    stochastic = accumulates = True
 
     def __init__(
         self,
@@ -126,33 +127,28 @@ class ContrastiveDivergence:
         out: np.ndarray,
         random: np.random.Generator | None = None,
         chains: np.ndarray | None = None,
+        keep: float = 0.0,
+        scale: float = 1.0,
     ) -> tuple[float, float]:
-        """Write the estimate of the gradient at `theta` into `out`.
+        """Write `keep` times `out` plus `scale` times the gradient's estimate into `out`.
 
         `theta` and `out` are (size,) of the machine's dtype; `random` is needed. chains: hidden
         states, (particles, hidden), which go on in place; without them chains start at the rows.
-        Returns the reconstruction error and the number of rows.
+        Returns the reconstruction error and the number of rows; without rows `out` stays.
         """
         if random is None:
             raise ValueError("contrastive divergence draws random numbers: pass a generator")
         count = rows.length
         if not count:
-            out[:] = 0
             return 0.0, 0.0
         particles = count if chains is None else len(chains)
         work = self._work(count, particles)
         work.v[:count] = _dense(rows.features)
-        v, h = work.v[:count], work.h[:count]
-        self._up(theta, v, h)
         if chains is None:
-            self.machine.hidden_units.sample(h, random, work.states)
-            loss = self._walk(theta, work, random, v)
+            loss = self._from_rows(theta, work, random)
         else:
-            loss = self._probe(theta, v, h, random)
-            np.copyto(work.states, chains)
-            self._walk(theta, work, random, None)
-            self.machine.hidden_units.sample(work.h[count:], random, chains)
-        self._statistics(work, count, particles, out)
+            loss = self._from_chains(theta, work, random, chains)
+        self._statistics(work, out, keep, scale)
         return loss, float(count)
 
     def _work(self, count: int, particles: int) -> _Workspace:
@@ -160,26 +156,52 @@ class ContrastiveDivergence:
             self._workspace = _Workspace(self.machine, count, particles)
         return self._workspace
 
-    def _walk(
-        self, theta: np.ndarray, work: _Workspace, random: np.random.Generator, start: Any
-    ) -> float:
-        """Take the chains k steps on from `work.states`, to visible states and hidden means.
-
-        start: the visible rows where they begin, to measure their reconstruction, or None.
-        """
-        machine, count = self.machine, work.sizes[0]
-        v, h, states = work.v[count:], work.h[count:], work.states
-        loss = 0.0
-        for step in range(self.steps):
-            if step:
-                machine.hidden_units.sample(h, random, states)
-            self._down(theta, states, v)
-            if start is not None and step == 0:
-                loss = _mean_square(np.subtract(v, start, out=work.difference))
-            if self.sample_visible:
-                machine.visible_units.sample(v, random, v)
-            self._up(theta, v, h)
+    def _from_rows(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> float:
+        """Fill `work` with the rows' statistics and those of chains that start at them."""
+        count = work.sizes[0]
+        self._up(theta, work.v[:count], work.h[:count])
+        self.machine.hidden_units.sample(work.h[:count], random, work.states)
+        v = work.v[count:]
+        self._down(theta, work.states, v)
+        loss = _mean_square(np.subtract(v, work.v[:count], out=work.difference))
+        self._sampled(v, random)
+        self._up(theta, v, work.h[count:])
+        self._walk(theta, work, random)
         return loss
+
+    def _from_chains(
+        self,
+        theta: np.ndarray,
+        work: _Workspace,
+        random: np.random.Generator,
+        chains: np.ndarray,
+    ) -> float:
+        """Fill `work` with the rows' statistics and those of chains, which go on in place.
+
+        The chains' hidden units are computed in one product with the rows'.
+        """
+        count = work.sizes[0]
+        self._down(theta, chains, work.v[count:])
+        self._sampled(work.v[count:], random)
+        self._up(theta, work.v, work.h)
+        loss = self._probe(theta, work.v[:count], work.h[:count], random)
+        self._walk(theta, work, random)
+        self.machine.hidden_units.sample(work.h[count:], random, chains)
+        return loss
+
+    def _walk(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> None:
+        """Take the chains from their first step to the k-th."""
+        v, h = work.v[work.sizes[0] :], work.h[work.sizes[0] :]
+        for _ in range(self.steps - 1):
+            self.machine.hidden_units.sample(h, random, work.states)
+            self._down(theta, work.states, v)
+            self._sampled(v, random)
+            self._up(theta, v, h)
+
+    def _sampled(self, mean: np.ndarray, random: np.random.Generator) -> None:
+        """Turn the means of visible units into a sample, if they are to be."""
+        if self.sample_visible:
+            self.machine.visible_units.sample(mean, random, mean)
 
     def _probe(
         self, theta: np.ndarray, v: np.ndarray, h: np.ndarray, random: np.random.Generator
@@ -201,22 +223,33 @@ class ContrastiveDivergence:
         out += visible_bias
         self.machine.visible_units.mean(out)
 
-    def _statistics(self, work: _Workspace, count: int, particles: int, out: np.ndarray) -> None:
-        """Write the chains' mean of v h less the rows', and those of v and h, into `out`.
+    def _statistics(self, work: _Workspace, out: np.ndarray, keep: float, scale: float) -> None:
+        """Add the chains' mean of v h less the rows', and those of v and h, to what `out` keeps.
 
-        The signs and counts are put on the hidden means, so that one product gives all weights.
+        The signs and counts are put on the hidden means, so that one product gives all weights;
+        BLAS adds it to a momentum on the way, which saves two passes over the parameters.
         """
         weights, hidden_bias, visible_bias = self.machine.views(out)
-        h = work.h[:count]
+        count = work.sizes[0]
         if self.sparsity_cost:
+            h = work.h[:count]
             mean = h.mean(axis=0)
             mean -= self.dtype(self.sparsity_target)
             mean *= self.dtype(self.sparsity_cost)
             h -= mean
-        work.h *= work.factors[:, np.newaxis]
-        np.dot(work.v.T, work.h, out=weights)
-        np.dot(work.factors, work.v, out=visible_bias)
-        np.sum(work.h, axis=0, out=hidden_bias)
+        # Not a product with zero: what stood there may be anything.
+        biases = out[self.machine.weights_slice.stop :]
+        if keep:
+            biases *= self.dtype(keep)
+        else:
+            biases[:] = 0
+        factors = self.dtype(scale) * work.factors
+        visible_bias += factors @ work.v
+        hidden_bias += factors @ work.h
+        work.h *= factors[:, np.newaxis]
+        gemm = blas.sgemm if self.dtype == np.float32 else blas.dgemm
+        # BLAS has columns first, so that these are the transposed arrays.
+        gemm(1.0, work.h.T, work.v.T, keep, weights.T, trans_b=True, overwrite_c=True)
 
 
 class _Workspace:

@@ -35,8 +35,7 @@ def bernoulli(
     bits = words.view(np.uint16)[: probabilities.size].reshape(probabilities.shape)
     np.multiply(probabilities, LEVELS, out=out)
     np.subtract(out, out.dtype.type(random.random()), out=out)
-    # Cast by itself: within the comparison it would go through small buffers.
-    np.copyto(out, bits.astype(out.dtype) < out)
+    np.copyto(out, np.less(bits, out))
     return out
 
 

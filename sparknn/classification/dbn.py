@@ -163,7 +163,9 @@ momentum, stepsPerRound, thresholds
         check_network(self)
 
     def _wanted(self) -> Wanted:
-        return Wanted((self.getLabelCol(),), 0, self.getLayers()[0], precise=False)
+        return Wanted(
+            (self.getLabelCol(),), 0, self.getLayers()[0], precise=False, bounds=self._bounds
+        )
 
     def _held_wanted(self, wanted: Wanted, blocks: Blocks, dataset: DataFrame) -> Wanted:
         return wanted._replace(classes=self._classes(blocks, dataset))

@@ -200,7 +200,7 @@ numPartitions, deterministic, gradientTol
 
     def _wanted(self) -> Wanted:
         # The rows are their own targets, and those are dense.
-        return Wanted((), None, self.getLayers()[0], precise=False, dense=True)
+        return Wanted((), None, self.getLayers()[0], precise=False, dense=True, bounds=self._bounds)
 
     def _begin_from(self, stack: Stack, blocks: Blocks, dataset: DataFrame) -> Beginning:
         network, start = stack.unrolled(self.getLoss())

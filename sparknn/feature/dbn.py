@@ -206,7 +206,7 @@ stepsPerRound, tol, cdSteps, persistent, sampleVisible, sparsityTarget, sparsity
 
     def _trained(self, cluster: Cluster, dataset: DataFrame) -> DBNModel:
         rows, held = split(self, dataset)
-        wanted = Wanted((), None, self.getLayers()[0], precise=False)
+        wanted = Wanted((), None, self.getLayers()[0], precise=False, bounds=self._bounds)
         stages = Stages(cluster, self)
         with ExitStack() as stack:
             blocks = stack.enter_context(packed(self, cluster, rows, wanted))

@@ -111,6 +111,11 @@ class HasLayerTraining(HasLayers):
             rbms.append(rbm)
         return rbms
 
+    @property
+    def _bounds(self) -> tuple[float, float] | None:
+        """Between what values must be where rows with others are left out."""
+        return self._rbms()[0]._wanted().bounds
+
     def _require_layers(self) -> list[int]:
         if not self.isSet(self.layers):
             raise InvalidParamError(

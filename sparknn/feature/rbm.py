@@ -37,9 +37,9 @@ __all__ = ["RBM", "RBMModel"]
 class RBM(Estimator, Trainable, MachineTraining):
     """A restricted Boltzmann machine, trained by contrastive divergence.
 
-    Partitions take steps on their own rows, and after each pass (or `stepsPerRound` steps)
-    parameters and momentum are averaged as they are, without a momentum of the driver's: so the
-    number of partitions changes little as long as blockSize times partitions stays the same.
+    Partitions take some steps on their own rows, then parameters and momentum are averaged as
+    they are, without a momentum of the driver's: so the number of partitions changes little as
+    long as blockSize times partitions stays the same.
 
     Parameters
     ----------
@@ -76,15 +76,17 @@ class RBM(Estimator, Trainable, MachineTraining):
     maxIter : int, default 10
         Epochs.
     stepsPerRound : int, default 0
-        1: gradients of all partitions are added up at every step. 0: each partition takes steps
-        on its own rows, and parameters are averaged after each pass; more: after so many steps.
+        1: gradients of all partitions are added up at every step. More: each partition takes so
+        many steps on its own rows before parameters are averaged; 0: an eighth of blockSize. Over
+        few partitions that are large, more steps save Spark jobs and cost little.
     initialWeights : Vector, optional
         Weights (visible, hidden) row by row, hidden biases, visible biases. By default normal
         weights of deviation 0.01, hidden biases of 0 and visible biases that give the columns'
         means.
     handleInvalid : str, default "error"
-        For null, NaN and infinite values: "skip" leaves these rows out. "keep" takes values that
-        visible units do not stand for: outside [0, 1], or, for Gaussian ones, not standardised.
+        "skip" leaves out rows with null, NaN or infinite values and, for binary visible units,
+        with values outside [0, 1]. "keep" takes what visible units do not stand for: values
+        outside [0, 1], or, for Gaussian ones, columns that are not standardised.
     validationIndicatorCol, patience
         Held-out rows, whose reconstruction error stops the training when it no longer falls, and
         whose free energy the summary compares with that of training rows.
@@ -162,7 +164,10 @@ class RBM(Estimator, Trainable, MachineTraining):
         self._check_machine()
 
     def _wanted(self) -> Wanted:
-        return Wanted((), None, None, precise=False)
+        # Rows that are to be left out are so while they are packed; others wait for an error that
+        # tells of all columns.
+        skip = self.getHandleInvalid() == "skip" and self.getVisibleType() == "binary"
+        return Wanted((), None, None, precise=False, bounds=(0.0, 1.0) if skip else None)
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         machine = self._machine(blocks.features)
@@ -185,7 +190,7 @@ class RBM(Estimator, Trainable, MachineTraining):
             objective.penalty(self.getRegParam()),
             self._optimizer(),
             start,
-            self._minibatch(),
+            self._rounds(blocks),
         )
 
         def finish(fitted: Fitted | None) -> RBMModel:

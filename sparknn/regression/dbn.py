@@ -143,7 +143,9 @@ deterministic, gradientTol, validationIndicatorCol, patience, checkpointDir, che
         check_network(self)
 
     def _wanted(self) -> Wanted:
-        return Wanted(tuple(self._targets), None, self.getLayers()[0], precise=False)
+        return Wanted(
+            tuple(self._targets), None, self.getLayers()[0], precise=False, bounds=self._bounds
+        )
 
     def _begin_from(self, stack: Stack, blocks: Blocks, dataset: DataFrame) -> Beginning:
         scaling = Scaling(*blocks.target_moments())

@@ -91,12 +91,18 @@ class HeldOut:
             self._monitor(asks, description)
 
     def _monitor(self, asks: dict[int, Ask], description: str) -> None:
-        """Monitor training rows and held-out ones, as many of each."""
-        rows = self.blocks.rows // max(1, sum(map(bool, self.monitors[0].blocks.partition_rows)))
-        asks = {number: ask._replace(task=max(rows, 1)) for number, ask in asks.items()}
+        """Monitor all held-out rows, and about as many training rows."""
+        filled = sum(map(bool, self.monitors[0].blocks.partition_rows))
         means = [
-            run_together(rounds, asks, f"{description}, monitored", vectors=False)
-            for rounds in self.monitors
+            run_together(
+                rounds,
+                {number: ask._replace(task=most) for number, ask in asks.items()},
+                f"{description}, monitored",
+                vectors=False,
+            )
+            for rounds, most in zip(
+                self.monitors, (-(-self.blocks.rows // filled), self.blocks.rows), strict=True
+            )
         ]
         for number, own, held in zip(asks, *means, strict=True):
             self.watches[number].fit.fitted.monitored.append((own.loss, held.loss))

@@ -285,16 +285,41 @@ class _Steps:
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
             random = self._random(epoch, partition, step)
-            step_loss, step_rows = self._evaluate(theta, chunk, out, random, chains)
-            if not step_rows:
-                continue
-            self.penalty.add_gradient(theta, out)
-            count = epoch * self.steps + step
-            optimizer.step(theta, out, count / (self.settings.epochs * self.steps), count)
-            _project(objective, theta)
-            loss += step_rows * step_loss
-            used += step_rows
+            if chunk.length:
+                count = epoch * self.steps + step
+                loss += chunk.length * self._descend(theta, chunk, out, random, chains, count)
+                used += chunk.length
         return Answer(float(used), result, loss / used if used else 0.0)
+
+    def _descend(
+        self,
+        theta: np.ndarray,
+        chunk: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None,
+        chains: list,
+        count: int,
+    ) -> float:
+        """Take one step, in place, on a chunk that has rows; return its loss."""
+        objective: Any = self.objective
+        progress = count / (self.settings.epochs * self.steps)
+        blend = None
+        if chunk.weights is None and getattr(objective, "accumulates", False):
+            blend = self.optimizer.blend(progress)
+        if blend is None:
+            loss, _ = self._evaluate(theta, chunk, out, random, chains)
+            self.penalty.add_gradient(theta, out)
+            self.optimizer.step(theta, out, progress, count)
+        else:
+            keep, scale = blend
+            move = self.optimizer.state[0]
+            loss, _ = objective.gradient(
+                theta, chunk, move, random, *chains, keep=keep, scale=scale
+            )
+            self.penalty.add_gradient(theta, move, scale)
+            theta += move
+        _project(objective, theta)
+        return loss
 
     def _order(self, epoch: int, partition: int) -> np.ndarray:
         """Return the order in which an epoch visits a partition's chunks."""
