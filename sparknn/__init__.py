@@ -1,13 +1,13 @@
 """sparknn: logistic regression, perceptrons and more, trained data-parallel on Apache Spark.
 
-The estimators are in `sparknn.classification`, in place of `pyspark.ml.classification`. For the
-pyspark shell there is also the core on its own:
+The estimators are in `sparknn.classification`, in place of `pyspark.ml.classification`, and in
+`sparknn.regression`. For the pyspark shell there is also the core on its own:
 
 >>> from sparknn import SGD, Network, train
 >>> network = Network([784, 100, 10], "relu")
 >>> fitted = train(network, rdd_of_label_and_features, SGD(0.05, momentum=0.9), epochs=5)
 
-A saved classifier predicts without Spark, too:
+A saved model predicts without Spark, too:
 
 >>> from sparknn import load_numpy
 >>> labels = load_numpy("s3://bucket/model").predict(features)

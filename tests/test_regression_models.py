@@ -23,8 +23,6 @@ from sparknn.regression import (
 )
 from sparknn.training import FullBatchFit
 
-FAST = {"solver": "sgd", "stepSize": 0.05, "momentum": 0.9, "blockSize": 16}
-
 
 @pytest.fixture(scope="module")
 def arrays() -> tuple[np.ndarray, np.ndarray]:
@@ -126,13 +124,14 @@ def test_a_fit_begins_with_initial_weights_in_the_targets_own_units(layers, data
     assert same.summary.objectiveHistory[0] == pytest.approx(last, rel=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam", "cg", "gd"])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "cg"])
 def test_every_solver_learns_targets_in_the_thousands(solver: str, data: DataFrame) -> None:
-    given = {"adam": {"maxIter": 60, "stepSize": 0.01}, "sgd": {"maxIter": 40}}
-    settings = given.get(solver, {"maxIter": 60, "stepSize": 0.1})
-    estimator = MultilayerPerceptronRegressor(layers=[3, 12, 1], **{**FAST, **settings})
-    model = estimator.setSolver(solver).fit(data)
-    assert model.summary.r2 > (0.7 if solver == "gd" else 0.95)
+    step = 0.01 if solver == "adam" else 0.05
+    estimator = MultilayerPerceptronRegressor(
+        layers=[3, 12, 1], solver=solver, stepSize=step, momentum=0.9, blockSize=16, maxIter=30
+    )
+    model = estimator.fit(data)
+    assert model.summary.r2 > 0.9
     assert model.summary.timing.compute > 0
 
 
@@ -218,15 +217,16 @@ def test_a_pipeline_is_saved_and_loaded_with_it(data: DataFrame, arrays, tmp_pat
     np.testing.assert_allclose(load_numpy(tmp_path / "model").predict(arrays[0]), expected)
 
 
-def test_held_out_rows_stop_a_fit_at_its_best(data: DataFrame, arrays) -> None:
+def test_held_out_rows_stop_a_fit_at_its_best(data: DataFrame) -> None:
+    noisy = data.withColumn("label", F.col("label") + 3000 * F.randn(5)).cache()
     estimator = MultilayerPerceptronRegressor(
-        layers=[3, 100, 1], maxIter=300, tol=0.0, validationIndicatorCol="held", patience=5
+        layers=[3, 50, 1], maxIter=100, tol=0.0, validationIndicatorCol="held", patience=3
     )
-    model = estimator.fit(data)
+    model = estimator.fit(noisy)
     assert model.training.reason == "held-out loss no longer falling"
     assert model.summary.numInstances == 225
-    error = model.evaluate(data.filter("held")).meanSquaredError
-    spread = arrays[1][np.arange(300) % 4 != 0, 0].std(ddof=1)
+    error = model.evaluate(noisy.filter("held")).meanSquaredError
+    (spread,) = noisy.filter("not held").agg(F.stddev("label")).first()
     best = min(model.training.held_out_history)
     assert error / (2 * spread**2) == pytest.approx(best, rel=1e-4)
 
@@ -241,7 +241,7 @@ def test_settings_that_differ_in_loss_share_blocks_and_keep_their_bits(data: Dat
 
 
 def test_cross_validation_finds_the_better_setting(data: DataFrame) -> None:
-    estimator = MultilayerPerceptronRegressor(layers=[3, 8, 1], maxIter=40)
+    estimator = MultilayerPerceptronRegressor(layers=[3, 8, 1], maxIter=15)
     grid = ParamGridBuilder().addGrid(estimator.regParam, [0.0, 3.0]).build()
     validator = CrossValidator(
         estimator=estimator, estimatorParamMaps=grid, evaluator=RegressionEvaluator(), numFolds=2

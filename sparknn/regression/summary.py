@@ -1,6 +1,8 @@
 """How well a regression predicts: the names and definitions of MLlib's LinearRegressionSummary.
 
-One job goes through the predictions once, when a number is first asked for.
+One job goes through the predictions once, when a number is first asked for. Of weighted rows MLlib
+takes their variance times the sum of weights less one for the sum of squares in `r2`, which holds
+for weights of one; here it is the sum of squares for any weights.
 """
 
 from __future__ import annotations
@@ -120,13 +122,14 @@ class MultilayerPerceptronRegressionSummary:
         weight = F.lit(1.0)
         if self._weight:
             weight = F.col(quoted(self._weight)).cast("double")
-        metrics = Summarizer.metrics("mean", "variance", "normL1", "normL2", "count", "weightSum")
+        metrics = Summarizer.metrics("mean", "variance", "normL1", "normL2", "count")
         vector = array_to_vector(F.array(*labels, *residuals, *values))
         (found,) = self.predictions.agg(
-            metrics.summary(vector, weight).alias("s"), F.sum(weight * weight).alias("squares")
+            metrics.summary(vector, weight).alias("metrics"),
+            F.sum(weight).alias("weight"),
+            F.sum(weight * weight).alias("squares"),
         ).collect()
-        sums = found["s"].asDict()
-        return {**sums, "weight": sums["weightSum"], "squares": found["squares"]}
+        return {**found["metrics"].asDict(), **found.asDict()}
 
 
 class MultilayerPerceptronRegressionTrainingSummary(
