@@ -8,7 +8,6 @@ with its executor is packed again by Spark's own lineage.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -21,12 +20,13 @@ from sparknn.blockfiles import Packed, Summary
 from sparknn.cluster import Cluster, unless_stopped
 from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
+from sparknn.eviction import evict
 from sparknn.packing import Packer, Source, nothing_packed
 from sparknn.rows import WIDEST, Layout, better_sparse, pair
-from sparknn.sweeping import sweep
+from sparknn.sweeping import new_directory, sweep
 from sparknn.vectors import mean_stored
 
-__all__ = ["Blocks", "check_packed", "inspect", "pack"]
+__all__ = ["Blocks", "check_packed", "inspect", "pack", "require_space", "resident"]
 
 logger = logging.getLogger("sparknn")
 
@@ -119,6 +119,21 @@ class Blocks:
         variance = np.maximum(squares, 0) / free if free > 0 else np.zeros_like(squares)
         return origin + mean, np.sqrt(variance)
 
+    def evict(self, partitions: list[int], sources: bool) -> None:
+        """Drop the descriptors of some partitions, so that Spark makes their blocks anew.
+
+        sources: for blocks that were made from others, also drop those they were made from.
+        """
+        evict(self.rdd, partitions)
+
+    def release(self) -> None:
+        """Delete the block files that other blocks were made from; those stay recomputable.
+
+        To be closed all the same: what is made again on the way leaves files again.
+        """
+        paths = {item.block.path for item in self.packed}
+        sweep(self.cluster, self._directory, paths, self.rdd)
+
     def close(self, aborted: bool = False) -> None:
         """Delete the block files, on all executors, and forget the descriptors.
 
@@ -171,7 +186,7 @@ def pack(
         source = replace(source, layout=_looked_at(cluster, data, source.layout))
     _require_narrow(source.layout)
     cluster.prepare()
-    directory = f"sparknn-{uuid.uuid4().hex}"
+    directory = new_directory()
     packer = Packer(source, directory)
     try:
         with cluster.described("sparknn: packing rows into blocks"):
@@ -193,7 +208,8 @@ def _pack(
     rdd = packer.in_place(rows)
     sources = rdd.getNumPartitions()
     wanted = partitions or cluster.cores
-    if sources == wanted or (not partitions and sources < wanted):
+    in_place = sources == wanted or (not partitions and sources < wanted)
+    if in_place and not packer.source.deal:
         blocks = _collect(cluster, rdd, packer, sources)
         few = not partitions and blocks.rows < SMALL_PARTITION * wanted
         if (sources == wanted or few) and (not packer.source.compare or _alike(blocks)):
@@ -256,9 +272,7 @@ def inspect(cluster: Cluster, data: DataFrame, layout: Layout, columns: Sequence
 def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blocks:
     """Run the packing and check what came of it."""
     cluster.checkpoint()
-    # One at a time, so that rounds can zip them with what else they send to each partition.
-    single = BatchedSerializer(CPickleSerializer(), 1)
-    rdd = rdd.mapPartitions(_one)._reserialize(single).persist(StorageLevel.MEMORY_AND_DISK)
+    rdd = resident(rdd.mapPartitions(_one))
     try:
         items = rdd.collect()
         check_packed(items, packer.source.layout)
@@ -274,6 +288,13 @@ def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blo
     return blocks
 
 
+def resident(descriptors: RDD) -> RDD:
+    """Return an RDD of one descriptor to a partition as one that Spark caches."""
+    # One at a time, so that rounds can zip them with what else they send to each partition.
+    single = BatchedSerializer(CPickleSerializer(), 1)
+    return descriptors._reserialize(single).persist(StorageLevel.MEMORY_AND_DISK)
+
+
 def _one(packed: Iterator[Packed]) -> Iterator[Packed]:
     """Give every partition its descriptor: one without rows may have been packed by nobody."""
     yield from list(packed) or [nothing_packed()]
@@ -284,14 +305,19 @@ def _alike(blocks: Blocks) -> bool:
     return alike([segment for segment in segments if segment is not None])
 
 
-def check_packed(packed: list[Packed], layout: Layout) -> None:
-    """Raise an error that names what is wrong with the data, if anything is."""
+def require_space(packed: list[Packed]) -> None:
+    """Raise DiskSpaceError where an executor's disk was too small for a block."""
     for item in packed:
         if item.problem:
             raise DiskSpaceError(
                 f"not enough disk for the training blocks: {item.problem}. Free some, point "
                 "spark.local.dir at a larger disk, or use more executors"
             )
+
+
+def check_packed(packed: list[Packed], layout: Layout) -> None:
+    """Raise an error that names what is wrong with the data, if anything is."""
+    require_space(packed)
     summaries = [summary for item in packed for summary in item.summaries]
     if not layout.skip:
         _raise_faults(summaries)

@@ -24,7 +24,7 @@ from sparknn.cluster import Cluster
 from sparknn.schema import column_type, feature_columns
 from sparknn.vectors import of_column
 
-__all__ = ["Output", "with_predictions"]
+__all__ = ["Output", "with_column", "with_predictions"]
 
 ARROW = hasattr(F, "arrow_udf")
 """Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
@@ -91,6 +91,47 @@ def with_predictions(
     computed = dataset.select("*", compute(column).alias(held))
     added = [_added(F.col(held)[output.part], output) for output in wanted]
     return computed.select("*", *added).drop(held)
+
+
+class _Computed(NamedTuple):
+    """One column's values, as `Predict` gives several's."""
+
+    value: np.ndarray
+
+
+def with_column(
+    dataset: DataFrame,
+    features: str,
+    width: int,
+    compute: Callable[[np.ndarray], np.ndarray],
+    output: str,
+    size: int | None = None,
+) -> DataFrame:
+    """Return `dataset` with one column more, computed from its features.
+
+    Parameters
+    ----------
+    features : str
+        A vector or array column.
+    width : int
+        The number of features that `compute` takes.
+    compute : callable
+        From (rows, width) float64 to (rows, size), or to (rows,); it is sent to the executors.
+    output : str
+        The name of the new column; without one it is not computed.
+    size : int, optional
+        It holds vectors of this size; without it, numbers.
+
+    Raises
+    ------
+    ValueError
+        If there is a column of this name.
+    """
+
+    def computed(values: np.ndarray) -> _Computed:
+        return _Computed(np.asarray(compute(values), np.float64))
+
+    return with_predictions(dataset, features, width, computed, [Output("value", output, size)])
 
 
 def _added(column: Column, output: Output) -> Column:

@@ -36,7 +36,7 @@ from sparknn.schema import (
 )
 from sparknn.training import Checkpoints, Fit, Fitted, HeldOut, description_of, train_fits
 
-__all__ = ["Beginning", "Trainable", "Wanted", "weight_column"]
+__all__ = ["Beginning", "Trainable", "Wanted", "packed", "split", "weight_column"]
 
 TOGETHER = 2**23
 """Parameters, over all settings, up to which fits share a round: what travels in one job."""
@@ -47,7 +47,9 @@ class Wanted(NamedTuple):
 
     targets: names of target columns. classes: see `Layout.classes`. width: features, None where
     the data decides. precise: see `Source.precise`. class_weights: what rows of each class weigh,
-    times their own weights.
+    times their own weights. weighted: whether row weights count. dense: whether vectors are kept
+    dense, however few values are set. partitions: how many are dealt out, None to have as many as
+    the estimator says, and as they are where they serve so. bounds: see `Layout.bounds`.
     """
 
     targets: tuple[str, ...]
@@ -55,6 +57,10 @@ class Wanted(NamedTuple):
     width: int | None
     precise: bool
     class_weights: tuple[float, ...] = ()
+    weighted: bool = True
+    dense: bool = False
+    partitions: int | None = None
+    bounds: tuple[float, float] | None = None
 
 
 class Beginning(NamedTuple):
@@ -71,6 +77,11 @@ class Trainable(HasTraining, Persistent):
     """
 
     NAME = "model"
+
+    @property
+    def _compares(self) -> bool:
+        """Whether partitions have to be alike."""
+        return self._is_minibatch
 
     def _check(self) -> None:
         """Raise InvalidParamError for params that are out of range."""
@@ -180,17 +191,17 @@ def _trained(
 ) -> list[Any]:
     began, first = time.perf_counter(), estimators[0]
     with ExitStack() as stack:
-        rows, held = _split(first, dataset)
-        blocks = stack.enter_context(_packed(first, cluster, rows, first._wanted()))
+        rows, held = split(first, dataset)
+        blocks = stack.enter_context(packed(first, cluster, rows, first._wanted()))
         others = None
         if held is not None:
             wanted = first._wanted()._replace(width=blocks.features)
             if wanted.classes == 0:
                 wanted = wanted._replace(classes=max(len(blocks.histogram), 2))
-            others = stack.enter_context(_packed(first, cluster, held, wanted, blocks))
+            others = stack.enter_context(packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began
-        watched = None if others is None else HeldOut(others, first.getPatience())
+        watched = None if others is None else HeldOut(others, first.getPatience(), blocks)
         trained = iter(_train(cluster, estimators, begun, blocks, watched, part))
     models: list[Any] = []
     for estimator, (fit, finish) in zip(estimators, begun, strict=True):
@@ -245,7 +256,7 @@ def _portions(fits: Sequence[Fit | None]) -> Iterator[list[int]]:
         yield portion
 
 
-def _split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
+def split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
     """Return the rows to train on and those held out by `validationIndicatorCol`, if any."""
     if not estimator.isDefined("validationIndicatorCol"):
         return dataset, None
@@ -262,7 +273,7 @@ def _split(estimator: Any, dataset: DataFrame) -> tuple[DataFrame, DataFrame | N
     return dataset.filter(~held), dataset.filter(held)
 
 
-def _packed(
+def packed(
     estimator: Any,
     cluster: Cluster,
     dataset: DataFrame,
@@ -270,7 +281,8 @@ def _packed(
     like: Blocks | None = None,
 ) -> Blocks:
     """Pack features, targets and weights into resident blocks, held-out ones like the others."""
-    weight, features = weight_column(estimator), estimator.getFeaturesCol()
+    features = estimator.getFeaturesCol()
+    weight = weight_column(estimator) if wanted.weighted else None
     columns, single = feature_columns(dataset, features)
     columns += [numeric_column(dataset, name) for name in wanted.targets]
     weights = [numeric_column(dataset, weight)] if weight else []
@@ -291,12 +303,16 @@ def _packed(
         standard,
         estimator.getHandleInvalid() == "skip",
         feature_names(dataset, features),
-        shape.sparse,
+        shape.sparse and not wanted.dense,
         shape.row_bytes,
+        bounds=wanted.bounds,
     )
-    compare = estimator._is_minibatch and like is None
-    source = Source(layout, compare, wanted.precise, estimator.getSeed())
-    partitions = estimator._partitions if like is None else len(like.packed)
+    compare = estimator._compares and like is None
+    deal = wanted.partitions is not None and like is None
+    source = Source(layout, compare, wanted.precise, estimator.getSeed(), deal)
+    partitions = wanted.partitions or estimator._partitions
+    if like is not None:
+        partitions = len(like.packed)
     return pack(cluster, dataset, source, partitions, columns)
 
 

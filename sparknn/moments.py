@@ -1,15 +1,17 @@
-"""Mean and deviation of sparse columns and of targets, in a round or two over the blocks.
+"""What the blocks' columns hold, found in a round or two over them.
 
-Sparse columns may be a million, so that each partition's moments would weigh more than its
-descriptor by far, and travel with it in every round.
+Mean and deviation of targets, and of sparse columns: these may be a million, so that each
+partition's would weigh more than its descriptor by far, and travel with it in every round. And
+ranges, for models that have a say in their input's.
 """
 
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from sparknn.objective import Rows
 from sparknn.rounds import Answer, Rounds
@@ -18,10 +20,13 @@ from sparknn.sparse import csr, transposed_product
 if TYPE_CHECKING:
     from sparknn.blocks import Blocks
 
-__all__ = ["sparse_moments", "target_moments"]
+__all__ = ["Ranges", "column_ranges", "sparse_moments", "target_moments"]
 
 CHUNK = 2048
 """Rows to a chunk at the least."""
+
+DENSE = 2**21
+"""Values that are looked at together."""
 
 
 def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
@@ -114,3 +119,61 @@ class _Sums:
                 transposed_product(powers, weights, part)
                 total += part
         return Answer(1.0, totals.ravel(), state=np.flatnonzero(set_in == rows.length))
+
+
+class Ranges(NamedTuple):
+    """What columns hold.
+
+    mean, deviation, lowest, highest: (features,) float64. outside: rows with a value that is not
+    in [0, 1].
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    outside: int
+
+
+def column_ranges(blocks: Blocks) -> Ranges:
+    """Return the ranges of the columns of unweighted blocks without an offset, in one round."""
+    with Rounds(blocks, _Extent()) as rounds:
+        outcome = rounds.run(np.zeros(blocks.features), None, "sparknn: ranges of the columns")
+        sums, squares = outcome.vector.reshape(2, -1)
+        extents = [rounds.states[partition] for partition in sorted(rounds.states)]
+    mean = sums / blocks.rows
+    deviation = np.sqrt(np.maximum(squares / blocks.rows - mean**2, 0))
+    lowest = np.min([extent[0] for extent in extents], axis=0)
+    highest = np.max([extent[1] for extent in extents], axis=0)
+    deviation[lowest == highest] = 0
+    return Ranges(mean, deviation, lowest, highest, round(outcome.loss * blocks.rows))
+
+
+class _Extent:
+    """Visits a block for its columns' sums, sums of squares, lowest and highest values.
+
+    The loss is the share of rows with a value outside [0, 1], the weight the rows.
+    """
+
+    def __call__(
+        self, origin: np.ndarray, task: None, partition: int, rows: Rows, state: None
+    ) -> Answer:
+        width = len(origin)
+        totals, extent = np.zeros((2, width)), np.empty((2, width))
+        extent[0], extent[1] = np.inf, -np.inf
+        outside = 0
+        step = max(1, DENSE // width)
+        for start in range(0, rows.length, step):
+            values = rows.between(start, min(start + step, rows.length)).features
+            values = values.toarray() if issparse(values) else values
+            totals[0] += values.sum(axis=0, dtype=np.float64)
+            totals[1] += np.einsum("ij,ij->j", values, values, dtype=np.float64)
+            low, high = values.min(axis=0), values.max(axis=0)
+            np.minimum(extent[0], low, out=extent[0])
+            np.maximum(extent[1], high, out=extent[1])
+            if low.min() < 0 or high.max() > 1:
+                outside += np.count_nonzero(((values < 0) | (values > 1)).any(axis=1))
+        # Sums are multiplied by the weight as they are added up.
+        return Answer(
+            float(rows.length), totals.ravel() / rows.length, outside / rows.length, extent
+        )

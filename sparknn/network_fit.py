@@ -16,10 +16,10 @@ from sparknn.params import require
 from sparknn.solvers import LBFGS, OWLQN, ConjugateGradient, GradientDescent, Solver
 from sparknn.training import Fit, FullBatchFit, MinibatchFit
 
-__all__ = ["check_network", "linear_fit", "network_fit", "operations", "start_of"]
+__all__ = ["check_network", "check_penalty", "linear_fit", "network_fit", "operations", "start_of"]
 
 
-def _check_penalty(estimator: Any) -> None:
+def check_penalty(estimator: Any) -> None:
     """Raise InvalidParamError for a penalty that is out of range or that the solver has not."""
     require(estimator, "regParam", lambda v: v >= 0, "at least 0")
     require(estimator, "elasticNetParam", lambda v: 0 <= v <= 1, "in [0, 1]")
@@ -38,7 +38,7 @@ def check_network(estimator: Any) -> Network:
             f"{type(estimator).__name__}: set layers to the sizes of all layers, such as "
             f"{estimator.LAYERS}"
         )
-    _check_penalty(estimator)
+    check_penalty(estimator)
     try:
         network = estimator._network(estimator.getDropout())
     except ValueError as error:

@@ -253,6 +253,8 @@ def _thresholds(saved: Saved, classes: int) -> list[float] | None:
 KINDS: dict[str, Callable[[Saved], NumpyModel]] = {
     "sparknn.classification.logistic.LogisticRegressionModel": _logistic,
     "sparknn.classification.perceptron.MultilayerPerceptronClassificationModel": _perceptron,
+    "sparknn.classification.dbn.DeepBeliefNetworkClassificationModel": _perceptron,
     "sparknn.regression.perceptron.MultilayerPerceptronRegressionModel": _regressor,
+    "sparknn.regression.dbn.DeepBeliefNetworkRegressionModel": _regressor,
 }
 """What can be loaded, by the class's name in the metadata."""

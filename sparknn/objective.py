@@ -91,6 +91,14 @@ class Objective(Protocol):
 
         `random` draws what the objective leaves to chance (dropout); without it nothing is.
         Returns the mean loss and the weight that it is a mean over, zero where no row counts.
+
+        An objective may have more: `stochastic` (whether it draws), `project(theta)` (done after
+        each minibatch step, in place), `measure(theta, rows)` (loss and weight of held-out rows,
+        without a gradient), `monitor(theta, rows)` (another mean to keep of them), and, where it
+        is `persistent`, chains that go on from step to step, the last argument of `gradient`:
+        `chains(state, count, theta, random)` makes them of what `state(chains)` returned, an array
+        that the driver keeps for the partition, or of None. One that `accumulates` takes `keep`
+        and `scale`, too, and leaves `keep` times `out` plus `scale` times the gradient in `out`.
         """
         ...
 
@@ -112,11 +120,11 @@ class L2:
         squares = (np.sum(theta[part] ** 2 * factor) for part, factor in self.slices)
         return 0.5 * self.strength * float(sum(squares))
 
-    def add_gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:
-        """Add the penalty's gradient at `theta` to `gradient`."""
+    def add_gradient(self, theta: np.ndarray, gradient: np.ndarray, scale: float = 1.0) -> None:
+        """Add the penalty's gradient at `theta`, times `scale`, to `gradient`."""
         if self.strength:
             for part, factor in self.slices:
-                gradient[part] += (self.strength * factor) * theta[part]
+                gradient[part] += (scale * self.strength * factor) * theta[part]
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ class ElasticNet(L2):
         """Return the penalty at `theta`."""
         return super().value(theta) + float(np.sum(self.l1 * np.abs(theta)))
 
-    def add_gradient(self, theta: np.ndarray, gradient: np.ndarray) -> None:
-        """Add a subgradient of the penalty at `theta` to `gradient`."""
-        super().add_gradient(theta, gradient)
-        gradient += (self.l1 * np.sign(theta)).astype(gradient.dtype)
+    def add_gradient(self, theta: np.ndarray, gradient: np.ndarray, scale: float = 1.0) -> None:
+        """Add a subgradient of the penalty at `theta`, times `scale`, to `gradient`."""
+        super().add_gradient(theta, gradient, scale)
+        gradient += (scale * self.l1 * np.sign(theta)).astype(gradient.dtype)

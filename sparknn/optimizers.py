@@ -26,6 +26,9 @@ __all__ = [
 
 Schedule = Callable[[float], float]
 
+PIECE = 2**16
+"""Parameters that a step takes at a time: its passes over them stay in a core's cache."""
+
 
 @dataclass(frozen=True)
 class constant:
@@ -117,6 +120,12 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def blend(self, progress: float) -> tuple[float, float] | None:
+        """Return (keep, scale) where a step is state[0] <- keep state[0] + scale gradient, and
+        theta <- theta + state[0]; for objectives that can add to what is there. Else None.
+        """
+        return None
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v <- m v - s g, theta <- theta + v.
@@ -144,17 +153,22 @@ class SGD(Optimizer):
     def start(self, size: int, dtype: type) -> None:
         self.state = np.zeros((1, size), dtype)
 
+    def blend(self, progress: float) -> tuple[float, float] | None:
+        return None if self.nesterov else (self.momentum(progress), -self.step_size(progress))
+
     def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
-        velocity = self.state[0]
-        momentum = self.momentum(progress)
-        gradient *= self.step_size(progress)
-        velocity *= momentum
-        velocity -= gradient
-        if self.nesterov:
-            theta -= gradient
-            theta += momentum * velocity
-        else:
-            theta += velocity
+        momentum, step_size = self.momentum(progress), self.step_size(progress)
+        for start in range(0, len(theta), PIECE):
+            piece = slice(start, start + PIECE)
+            move, velocity = gradient[piece], self.state[0, piece]
+            move *= step_size
+            velocity *= momentum
+            velocity -= move
+            if self.nesterov:
+                theta[piece] -= move
+                theta[piece] += momentum * velocity
+            else:
+                theta[piece] += velocity
 
 
 class Adam(Optimizer):

@@ -25,7 +25,7 @@ from sparknn.rows import Faults, Layout, Parser
 from sparknn.sparse import SparseRows
 from sparknn.sparsefiles import SparseWriter
 
-__all__ = ["Packer", "Source", "nothing_packed"]
+__all__ = ["Packer", "Source", "block_directory", "nothing_packed"]
 
 BATCH_BYTES = 8 * 2**20
 BATCH_ROWS = 1000
@@ -44,13 +44,15 @@ class Source:
 
     layout: what the columns are. compare: look whether partitions are alike and deal the rows
     anew where they are not, as minibatch training needs. precise: keep float32's precision for a
-    column's deviation by subtracting an offset, and add up moments.
+    column's deviation by subtracting an offset, and add up moments. deal: deal the rows out anew
+    in any case, so that no block is larger than the others.
     """
 
     layout: Layout
     compare: bool = False
     precise: bool = False
     seed: int = 0
+    deal: bool = False
 
 
 class Packer:
@@ -95,7 +97,7 @@ class Packer:
     def _writer(self, partition: int) -> BlockWriter:
         layout = self.source.layout
         return (SparseWriter if layout.sparse else BlockWriter)(
-            _block_directory(self.directory, partition),
+            block_directory(self.directory, partition),
             f"{partition}-{TaskContext.get().taskAttemptId()}",
             len(layout.targets),
             layout.weight is not None,
@@ -161,7 +163,7 @@ class Packer:
         """Write the rows that were dealt to this partition, in the order of their keys."""
         partition = TaskContext.get().partitionId()
         spool_path = os.path.join(
-            _block_directory(self.directory, partition),
+            block_directory(self.directory, partition),
             f"{partition}-{TaskContext.get().taskAttemptId()}.spool",
         )
         reports: list[Summary] = []
@@ -279,7 +281,7 @@ def _record(packed: Packed) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([_pickled(packed)], pa.binary())], ["packed"])
 
 
-def _block_directory(name: str, partition: int) -> str:
+def block_directory(name: str, partition: int) -> str:
     """Return this fit's directory in one of the executor's own block directories."""
     local = os.environ["SPARK_LOCAL_DIRS"].split(",")
     return os.path.join(local[partition % len(local)], name)

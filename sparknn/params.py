@@ -152,6 +152,8 @@ class HasPartitions(HasHandleInvalid):
         typeConverter=TypeConverters.toBoolean,
     )
 
+    INVALID: Sequence[str] = ("error", "skip")
+
     def __init__(self, *args: Any):
         super().__init__(*args)
         self._setDefault(handleInvalid="error", deterministic=False)
@@ -170,7 +172,8 @@ class HasPartitions(HasHandleInvalid):
 
     def _check_partitions(self) -> None:
         require(self, "numPartitions", lambda value: value >= 1, "at least 1")
-        require(self, "handleInvalid", lambda v: v in ("error", "skip"), "'error' or 'skip'")
+        known = " or ".join(map(repr, self.INVALID))
+        require(self, "handleInvalid", lambda v: v in self.INVALID, known)
 
 
 class HasStopping(HasMaxIter, HasTol, HasValidationIndicatorCol):
@@ -245,6 +248,7 @@ class HasCheckpoints(HasCheckpointInterval):
 _WITHOUT_EFFECT = (
     "checkpointDir",
     "checkpointInterval",
+    "outputCol",
     "predictionCol",
     "probabilityCol",
     "rawPredictionCol",

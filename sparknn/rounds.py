@@ -15,7 +15,7 @@ from functools import reduce
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from py4j.protocol import Py4JError
+import scipy.linalg.blas  # noqa: F401 - SciPy's own library, loaded before it is looked up
 from pyspark import RDD, Broadcast
 from pyspark.serializers import CloudPickleSerializer
 
@@ -37,9 +37,6 @@ BROADCAST_BYTES = 2**19
 
 ATTEMPTS = 5
 """How often a round is tried for blocks whose files are missing."""
-
-EVICTION_SECONDS = 5
-"""How long to wait until the executors have dropped descriptors."""
 
 
 class Answer(NamedTuple):
@@ -216,7 +213,8 @@ class Rounds:
                 "attempts: is something deleting files under spark.local.dir?"
             )
         logger.warning("packing the blocks of partitions %s again: files missing", partitions)
-        _evict(self.blocks.rdd, partitions)
+        # What blocks were made from may be missing, too, which only a second miss shows.
+        self.blocks.evict(partitions, sources=attempt > 0)
         # After the eviction, so that whoever deletes files has the time to finish doing so.
         time.sleep(0.2 * attempt)
 
@@ -308,30 +306,3 @@ def _sum_slice(
     """Add up one slice in the order of the partitions; pass on what came with it."""
     in_order = sorted((visited for _, visited in keyed), key=lambda visited: visited.partition)
     yield reduce(_add, in_order, None), [visited._replace(vector=None) for visited in in_order]
-
-
-def _evict(rdd: RDD, partitions: list[int]) -> None:
-    """Drop cached partitions of an RDD; Spark computes them again when they are next asked for.
-
-    Spark has no call for less than a whole RDD, so the block manager is reached through the JVM,
-    by reflection, because py4j cannot load all the classes that SparkEnv's methods name.
-    """
-    jvm, environment = rdd.ctx._jvm, rdd.ctx._jsc.sc().env()
-    try:
-        field = jvm.java.lang.Class.forName("org.apache.spark.SparkEnv").getDeclaredField(
-            "blockManager"
-        )
-        field.setAccessible(True)
-        master = field.get(environment).master()
-        names = [jvm.org.apache.spark.storage.RDDBlockId(rdd.id(), p) for p in partitions]
-        for name in names:
-            master.removeBlock(name)
-        # The executors are told, not asked: a task that came before would find the old descriptor.
-        deadline = time.monotonic() + EVICTION_SECONDS
-        while any(master.getLocations(n).size() for n in names) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    except Py4JError:
-        # This Spark is built otherwise: packing everything again is slow, and right all the same.
-        level = rdd.getStorageLevel()
-        rdd.unpersist(blocking=True)
-        rdd.persist(level)

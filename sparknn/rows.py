@@ -8,8 +8,9 @@ exception in a task would be retried four times and reach the user as a tracebac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +52,7 @@ class Layout:
     features: the column's name (or names joined), for messages.
     columns: how many single numeric columns hold the features; 0 where one column does.
     targets: names of the target columns; empty where there are none.
+    nullable: whether a target that is null is no fault; it is stored as NaN then.
     classes: None where targets are values; else labels are whole numbers below this, or, at 0,
         below any sensible bound.
     weight: name of the weight column, or None.
@@ -60,6 +62,7 @@ class Layout:
     names: of the single features, for messages, where they are known.
     sparse: keep rows as what they store of a column of vectors, dense and sparse ones alike.
     row_bytes: of a mean row on its way from the JVM, where its width does not tell; else 0.
+    bounds: the lowest and the highest value that a feature may have, or None.
     """
 
     features: str = "features"
@@ -73,6 +76,8 @@ class Layout:
     names: tuple[str, ...] = ()
     sparse: bool = False
     row_bytes: int = 0
+    nullable: bool = False
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass
@@ -292,6 +297,12 @@ class Parser:
             reason = "NaN, infinite or beyond 32-bit floats"
             self.faults.note(layout.features, reason, odd, start, features, layout.names)
             bad = bad | odd
+        if layout.bounds is not None:
+            low, high = layout.bounds
+            if extremes[0] < low or extremes[1] > high:
+                out = _in_rows(features, lambda values: (values < low) | (values > high)) & ~bad
+                self.faults.note(layout.features, f"outside [{low:g}, {high:g}]", out, start)
+                bad = bad | out
         return bad
 
     def _bad_targets(self, table: Table, start: int) -> np.ndarray:
@@ -300,15 +311,17 @@ class Parser:
         for index, name in enumerate(layout.targets):
             values = table.targets[:, index]
             null = table.missing.get(name, np.zeros(len(values), bool))
-            self.faults.note(name, "null", null, start)
+            if not layout.nullable:
+                self.faults.note(name, "null", null, start)
+                bad |= null
             odd = ~(np.abs(values) <= LARGEST) & ~null
             self.faults.note(name, "NaN, infinite or beyond 32-bit floats", odd, start, values)
-            bad |= null | odd
+            bad |= odd
             if layout.classes is not None:
-                wrong = ~bad & ((values < 0) | (values != np.floor(values)))
+                wrong = ~bad & ~null & ((values < 0) | (values != np.floor(values)))
                 self.faults.note(name, "no class label 0, 1, 2, …", wrong, start, values)
                 most = layout.classes or MOST_CLASSES
-                high = ~bad & ~wrong & (values >= most)
+                high = ~bad & ~null & ~wrong & (values >= most)
                 reason = f"a label above {most - 1}, the last class of the model's outputs"
                 self.faults.note(name, reason, high, start, values)
                 bad |= wrong | high
@@ -327,11 +340,15 @@ class Parser:
 
 def _odd(features) -> np.ndarray:
     """Return which rows hold a value that no float32 holds, (rows,) bool."""
+    return _in_rows(features, lambda values: ~(np.abs(values) <= LARGEST))
+
+
+def _in_rows(features, wrong: Callable[[Any], Any]) -> np.ndarray:
+    """Return which rows hold a value that is `wrong`, (rows,) bool; zero is not."""
     if not issparse(features):
-        return ~(np.abs(features) <= LARGEST).all(axis=1)
+        return wrong(features).any(axis=1)
     row = np.repeat(np.arange(features.shape[0]), np.diff(features.indptr))
-    odd = ~(np.abs(features.data) <= LARGEST)
-    return np.bincount(row[odd], minlength=features.shape[0]) > 0
+    return np.bincount(row[wrong(features.data)], minlength=features.shape[0]) > 0
 
 
 def pair(item) -> tuple:

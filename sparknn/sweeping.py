@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable
 
 from pyspark import RDD
 
 from sparknn.cluster import Cluster, unless_stopped
 
-__all__ = ["sweep"]
+__all__ = ["new_directory", "sweep"]
 
 SWEEPS = 5
 """How often executors are swept at the most, where tasks may still have been writing."""
+
+
+def new_directory() -> str:
+    """Return a name for the directories of a fit's files that no other fit has."""
+    return f"sparknn-{uuid.uuid4().hex}"
 
 
 def sweep(

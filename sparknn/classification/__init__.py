@@ -6,6 +6,10 @@ from pyspark.ml.classification import (
     MultilayerPerceptronClassificationSummary,
 )
 
+from sparknn.classification.dbn import (
+    DeepBeliefNetworkClassificationModel,
+    DeepBeliefNetworkClassifier,
+)
 from sparknn.classification.logistic import LogisticRegression, LogisticRegressionModel
 from sparknn.classification.perceptron import (
     MultilayerPerceptronClassificationModel,
@@ -18,6 +22,8 @@ from sparknn.classification.summary import (
 )
 
 __all__ = [
+    "DeepBeliefNetworkClassificationModel",
+    "DeepBeliefNetworkClassifier",
     "LogisticRegression",
     "LogisticRegressionModel",
     "LogisticRegressionSummary",

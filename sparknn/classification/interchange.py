@@ -19,8 +19,11 @@ def from_mllib(theirs: JavaParams, ours: Params) -> Params:
 
 
 def model_to_mllib(ours: Params, *arguments) -> JavaParams:
-    """Return MLlib's model of the same name, made of `arguments`, with ours' uid and params."""
-    name = type(ours).__name__
+    """Return MLlib's model, made of `arguments`, with ours' uid and params.
+
+    It is of the name of ours, or else of the nearest class that ours is derived from.
+    """
+    name = next(kind.__name__ for kind in type(ours).__mro__ if hasattr(mllib, kind.__name__))
     java = JavaWrapper._new_java_obj(
         f"org.apache.spark.ml.classification.{name}", ours.uid, *arguments
     )

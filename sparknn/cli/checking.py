@@ -60,18 +60,19 @@ class Rules:
 
     width: the features that it must have. classes: labels are whole numbers below this, or, at
     0, below any sensible bound; None: any number, as for a regression. words: the labels known
-    where they are words; None: any.
+    where they are words; None: any. nullable: a number that is null is no fault in a label.
     """
 
     table: Table
     width: int
     classes: int | None = 0
     words: tuple[str, ...] | None = None
+    nullable: bool = False
 
 
 def choose_columns(
     data: DataFrame,
-    label: str,
+    label: str | None,
     features: str | None,
     weight: str | None = None,
     numeric: bool = False,
@@ -86,11 +87,12 @@ def choose_columns(
     InvalidDataError
         If a column is missing or of a type that cannot be used.
     """
-    column_type(data, label)
-    if numeric:
-        _look_for_stray_text(data, label)
-    if numeric or not is_word(data, label):
-        numeric_column(data, label)
+    if label is not None:
+        column_type(data, label)
+        if numeric:
+            _look_for_stray_text(data, label)
+        if numeric or not is_word(data, label):
+            numeric_column(data, label)
     if weight:
         numeric_column(data, weight)
     if features:
@@ -100,7 +102,7 @@ def choose_columns(
     else:
         names = [name for name in data.columns if name not in (label, weight)]
     if not names:
-        raise InvalidDataError("there are no columns but the label's to train on")
+        raise InvalidDataError("there are no columns to train on but the label's")
     table = Table(tuple(names), label, weight)
     _require_numbers(data, table)
     return table
@@ -235,6 +237,7 @@ def _require_valid(data: DataFrame, rules: Rules) -> None:
         table.weight,
         rules.width,
         names=() if vector else table.features,
+        nullable=rules.nullable,
     )
     try:
         inspect(Cluster(data.sparkSession), data, layout, columns)
@@ -285,6 +288,8 @@ def _invalid(data: DataFrame, rules: Rules) -> Column:
             if rules.classes is not None:
                 known = (label >= 0) & (label < (rules.classes or MOST_CLASSES))
                 known = known & (label == F.floor(label))
+            if rules.nullable:
+                known = F.coalesce(known, label.isNull())
         invalid = invalid | ~known
     if table.weight is not None:
         weight = numeric_column(data, table.weight)

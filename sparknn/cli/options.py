@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from sparknn.activations import ACTIVATIONS
+from sparknn.boltzmann import UNITS
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
 from sparknn.cli.folds import METRICS
 from sparknn.cli.inputs import FORMATS
@@ -20,12 +21,15 @@ from sparknn.cli.types import Names, Numbers
 from sparknn.optimizers import SCHEDULES
 
 __all__ = [
+    "belief_options",
     "estimator_params",
     "input_options",
     "logistic_options",
+    "machine_options",
     "perceptron_options",
     "scoring_options",
     "search_options",
+    "single",
     "training_options",
 ]
 
@@ -60,22 +64,19 @@ invalid_option = click.option(
     "with the first one's place (the default), or leave them out and count them.",
 )
 
-training_options = _group(
+_feature_options = _group(
     input_options,
-    click.option("--label", default="label", show_default=True, help="Label column."),
     click.option(
         "--features",
         help="One vector or array column, or numeric ones with commas between them. By default "
         "the column 'features', else all but the label.",
     ),
-    click.option("--weight", "weight_col", help="Column of row weights."),
     click.option(
         "--validation",
         type=click.FloatRange(0, 1, max_open=True),
         default=0.0,
         help="Share of the rows held out to measure the model, such as 0.1.",
     ),
-    click.option("--test", help="Rows to measure the model on, in the input's format."),
     click.option(
         "--scale",
         type=click.Choice(["standard", "minmax", "none"]),
@@ -85,11 +86,12 @@ training_options = _group(
     ),
     click.option("--output", help="Where to save the model with its preprocessing."),
     click.option("--overwrite", is_flag=True, help="Replace what is at the output."),
+)
+
+_minibatch_options = _group(
     click.option("--max-iter", type=int, help="Epochs, or iterations of a full-batch solver."),
     click.option("--tol", type=float, help="Relative change of the loss at which to stop."),
-    click.option("--gradient-tol", type=float, help="Gradient at which a full-batch solver stops."),
     click.option("--reg-param", type=float, help="Strength of the penalty."),
-    click.option("--elastic-net-param", type=float, help="Share of L1 in the penalty, 0 to 1."),
     click.option("--step-size", type=float, help="Of the minibatch solvers and gd."),
     click.option("--step-size-schedule", type=click.Choice(list(SCHEDULES))),
     click.option("--momentum", type=float, help="Of sgd."),
@@ -107,6 +109,16 @@ training_options = _group(
         type=int,
         help="Partitions that train; by default one per core.",
     ),
+)
+
+training_options = _group(
+    _feature_options,
+    click.option("--label", default="label", show_default=True, help="Label column."),
+    click.option("--weight", "weight_col", help="Column of row weights."),
+    click.option("--test", help="Rows to measure the model on, in the input's format."),
+    _minibatch_options,
+    click.option("--gradient-tol", type=float, help="Gradient at which a full-batch solver stops."),
+    click.option("--elastic-net-param", type=float, help="Share of L1 in the penalty, 0 to 1."),
     invalid_option,
 )
 
@@ -117,14 +129,28 @@ logistic_options = _group(
     click.option("--standardization/--no-standardization", default=None),
 )
 
+_task_option = click.option(
+    "--task",
+    type=click.Choice(["classification", "regression"]),
+    default="classification",
+    show_default=True,
+    help="Whether labels are classes, or numbers to come close to.",
+)
+
+_loss_option = click.option(
+    "--loss",
+    type=click.Choice(["crossEntropy", "squared", "absolute", "huber"]),
+    help="crossEntropy or squared of classes; squared, absolute or huber of numbers.",
+)
+
+_dropout_option = click.option(
+    "--dropout",
+    type=Numbers(float),
+    help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
+)
+
 perceptron_options = _group(
-    click.option(
-        "--task",
-        type=click.Choice(["classification", "regression"]),
-        default="classification",
-        show_default=True,
-        help="Whether labels are classes, or numbers to come close to.",
-    ),
+    _task_option,
     click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
     click.option(
         "--hidden",
@@ -133,21 +159,65 @@ perceptron_options = _group(
     ),
     click.option("--layers", type=Numbers(int), help="Sizes of all layers, in place of --hidden."),
     click.option("--activation", type=Names(ACTIVATIONS), help="Of hidden units."),
+    _loss_option,
+    _dropout_option,
+)
+
+_visible_option = click.option(
+    "--visible-type",
+    type=click.Choice(list(UNITS)),
+    help="Features in [0, 1] (binary, the default), or standardised ones (gaussian).",
+)
+
+belief_options = _group(
+    _task_option,
     click.option(
-        "--loss",
-        type=click.Choice(["crossEntropy", "squared", "absolute", "huber"]),
-        help="crossEntropy or squared of classes; squared, absolute or huber of numbers.",
+        "--hidden",
+        type=Numbers(int),
+        required=True,
+        help="Sizes of the hidden layers, such as 500,500,2000; the others follow from the data.",
     ),
+    _visible_option,
+    *[
+        click.option(
+            f"--pretrain-{name}",
+            type=kind,
+            help=f"{text} One value, or a list with one for each hidden layer.",
+        )
+        for name, kind, text in (
+            ("max-iter", Numbers(int), "Epochs of each layer's pre-training."),
+            ("step-size", Numbers(float), "Of the pre-training."),
+            ("step-size-schedule", Names(list(SCHEDULES)), "Of the pre-training."),
+            ("momentum", Numbers(float), "Of the pre-training."),
+            ("reg-param", Numbers(float), "Penalty of the pre-training."),
+            ("block-size", Numbers(int), "Rows per partition and step of the pre-training."),
+            ("cd-steps", Numbers(int), "Steps of Gibbs sampling in each step."),
+        )
+    ],
+    click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
+    _loss_option,
+    _dropout_option,
+)
+
+machine_options = _group(
+    _feature_options,
+    click.option("--label", help="A column to leave aside."),
+    click.option("--num-hidden", type=int, help="Hidden units."),
+    _visible_option,
+    click.option("--hidden-type", type=click.Choice(list(UNITS)), help="By default binary."),
+    click.option("--cd-steps", type=int, help="Steps of Gibbs sampling in each step."),
+    click.option("--persistent/--no-persistent", default=None, help="Chains go on step by step."),
     click.option(
-        "--class-weights",
-        type=Numbers(float),
-        help="What rows of each class weigh, such as 1,5, times their own weights.",
+        "--sample-visible/--visible-means",
+        default=None,
+        help="Sample the chains' visible units (the default), or take their means.",
     ),
-    click.option(
-        "--dropout",
-        type=Numbers(float),
-        help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
-    ),
+    click.option("--momentum-schedule", type=click.Choice(["step", "linear", "constant"])),
+    click.option("--sparsity-target", type=float, help="Wanted mean of hidden units."),
+    click.option("--sparsity-cost", type=float, help="How strongly they are drawn to it."),
+    click.option("--max-norm", type=float, help="Largest length of the weights into a unit."),
+    _minibatch_options,
+    invalid_option,
 )
 
 search_options = _group(
@@ -192,6 +262,11 @@ def estimator_params(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, under the names of the estimator's params."""
     given = {name: value for name, value in options.items() if value is not None}
     return {_camel(name): value for name, value in given.items()}
+
+
+def single(values: list) -> Any:
+    """Return the value of a list of one, which stands for all; else the list."""
+    return values[0] if len(values) == 1 else values
 
 
 def _camel(name: str) -> str:

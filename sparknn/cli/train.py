@@ -10,15 +10,22 @@ import click
 from pyspark.ml import Estimator, PipelineModel, Transformer
 from pyspark.ml.feature import StringIndexerModel
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
+from sparknn.classification import (
+    DeepBeliefNetworkClassifier,
+    LogisticRegression,
+    MultilayerPerceptronClassifier,
+)
 from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
 from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
+    belief_options,
     estimator_params,
     logistic_options,
     perceptron_options,
+    single,
     training_options,
 )
 from sparknn.cli.outputs import require_free, save_model
@@ -36,7 +43,9 @@ from sparknn.cli.preparation import (
 )
 from sparknn.cli.session import say, start_session
 from sparknn.errors import InvalidDataError
-from sparknn.regression import MultilayerPerceptronRegressor
+from sparknn.feature.fine_tuning import FineTuned
+from sparknn.regression import DeepBeliefNetworkRegressor, MultilayerPerceptronRegressor
+from sparknn.schema import quoted
 from sparknn.training import Fitted
 
 __all__ = [
@@ -51,6 +60,7 @@ __all__ = [
     "saved_and_measured",
     "suited",
     "test_rows",
+    "train_dbn",
     "train_logistic",
     "train_mlp",
     "valid_rows",
@@ -112,7 +122,7 @@ def make_perceptron(options: dict[str, Any]) -> tuple[Estimator, list[int] | Non
         raise click.UsageError("give --hidden, the hidden layers' sizes, or else --layers")
     params = estimator_params(options)
     if dropout:
-        params["dropout"] = dropout if len(dropout) > 1 else dropout[0]
+        params["dropout"] = single(dropout)
     if hidden is not None:
         outputs = 1 if task == "regression" else len(options["class_weights"] or range(2))
         params["layers"] = [1, *hidden, outputs]
@@ -121,6 +131,25 @@ def make_perceptron(options: dict[str, Any]) -> tuple[Estimator, list[int] | Non
             raise click.UsageError("--class-weights is for classes, not for --task regression")
         return MultilayerPerceptronRegressor(**params), hidden
     return MultilayerPerceptronClassifier(**params), hidden
+
+
+@click.command("train_dbn")
+@training_options
+@belief_options
+def train_dbn(task: str, hidden: list[int], **options: Any) -> dict[str, Any]:
+    """Pre-train a deep belief network, fine-tune it, and save it with its preprocessing.
+
+    Rows whose label, a number, is null take part in the pre-training only.
+    """
+    job = Job.taken_from(options)
+    params = {
+        name: single(value) if isinstance(value, list) else value
+        for name, value in estimator_params(options).items()
+    }
+    regression = task == "regression"
+    kind = DeepBeliefNetworkRegressor if regression else DeepBeliefNetworkClassifier
+    # The outer sizes follow from the data; what else is wrong is said before any is read.
+    return _train("train_dbn", job, kind(layers=[1, *hidden], **params), hidden)
 
 
 @dataclass(frozen=True)
@@ -214,7 +243,8 @@ def valid_rows(
             require_scalable(data, table)
         classes = max(2, layers[-1]) if layers else 0
         width = layers[0] if layers else width_of(data, table)
-        rules = Rules(table, width, None if regression else classes)
+        nullable = isinstance(estimator, FineTuned)
+        rules = Rules(table, width, None if regression else classes, nullable=nullable)
         data, skipped = checked(data, rules, skip)
         indexer = None
         if not regression:
@@ -225,6 +255,9 @@ def valid_rows(
         if job.validation:
             training, held = hold_out(data, job.validation, estimator.getSeed())
             held = chosen(held, table)
+            if nullable:
+                # Without a label there is nothing to measure.
+                held = held.filter(F.col(quoted(job.label)).isNotNull())
     return Rows(rules, indexer, chosen(training, table), held, malformed + skipped)
 
 
@@ -249,7 +282,7 @@ def test_rows(
     if not job.test:
         return None
     skip = estimator.getHandleInvalid() == "skip"
-    rules = replace(rules, table=replace(rules.table, weight=None))
+    rules = replace(rules, table=replace(rules.table, weight=None), nullable=False)
     data, malformed = read(session, job.test, job.kind, skip, rules.width)
     with reading(job.test):
         require_label(data, rules)
@@ -287,8 +320,14 @@ def suited(
     if hidden is not None:
         classes = rows.rules.classes
         outputs = 1 if classes is None else max(2, classes)
-        estimator.setLayers([rows.rules.width, *hidden, outputs])
+        _set_layers(estimator, rows.rules.width, hidden, outputs)
     return estimator
+
+
+def _set_layers(estimator: Estimator, inputs: int, hidden: list[int], outputs: int) -> None:
+    """Tell an estimator its layers, of which some add the output layer by themselves."""
+    belief = isinstance(estimator, FineTuned)
+    estimator.setLayers([inputs, *hidden] if belief else [inputs, *hidden, outputs])
 
 
 def layers_of(estimator: Estimator, hidden: list[int] | None) -> list[int] | None:

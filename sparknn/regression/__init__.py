@@ -1,5 +1,9 @@
 """Regression, by the conventions of `pyspark.ml.regression`, which has no such network."""
 
+from sparknn.regression.dbn import (
+    DeepBeliefNetworkRegressionModel,
+    DeepBeliefNetworkRegressor,
+)
 from sparknn.regression.perceptron import (
     MultilayerPerceptronRegressionModel,
     MultilayerPerceptronRegressor,
@@ -10,6 +14,8 @@ from sparknn.regression.summary import (
 )
 
 __all__ = [
+    "DeepBeliefNetworkRegressionModel",
+    "DeepBeliefNetworkRegressor",
     "MultilayerPerceptronRegressionModel",
     "MultilayerPerceptronRegressionSummary",
     "MultilayerPerceptronRegressionTrainingSummary",

@@ -238,7 +238,7 @@ checkpointDir, checkpointInterval
         )
         start = start_of(self, network)
         if self.isDefined(self.initialWeights):
-            start = _last_layer(network, start, scaling.scaled)
+            start = last_layer(network, start, scaling.scaled)
         fit = network_fit(self, blocks, network, start)
         return Beginning(fit, lambda fitted: self._model(fitted, network, scaling))
 
@@ -262,7 +262,7 @@ checkpointDir, checkpointInterval
         self, fitted: Fitted | None, network: Network, scaling: Scaling
     ) -> MultilayerPerceptronRegressionModel:
         assert fitted is not None
-        return _trained(_last_layer(network, fitted.theta, scaling.raw), fitted)
+        return _trained(last_layer(network, fitted.theta, scaling.raw), fitted)
 
     def _finished(self, model: Any, dataset: DataFrame, cluster: Cluster, packing: float) -> None:
         warn_of_few_rows(self, model.training.rows, model._size()[0])
@@ -274,7 +274,7 @@ checkpointDir, checkpointInterval
         model._trained = training_of(model, dataset, cluster, packing, self._is_minibatch)
 
 
-def _last_layer(network: Network, theta: np.ndarray, change: Any) -> np.ndarray:
+def last_layer(network: Network, theta: np.ndarray, change: Any) -> np.ndarray:
     """Return parameters, (size,) float64, whose last weights and biases are changed."""
     changed = np.array(theta, np.float64)
     weights, biases = network.views(changed)[-1]

@@ -1,6 +1,8 @@
 """How well a regression predicts: the names and definitions of MLlib's LinearRegressionSummary.
 
-One job goes through the predictions once, when a number is first asked for.
+One job goes through the predictions once, when a number is first asked for. Of weighted rows MLlib
+takes their variance times the sum of weights less one for the sum of squares in `r2`, which holds
+for weights of one; here it is the sum of squares for any weights.
 """
 
 from __future__ import annotations

@@ -58,10 +58,20 @@ class Checkpoints:
     settings : dict
         JSON values, by the names that a message is to call them: what must be unchanged for a
         fit to go on.
+    stage : bool, default False
+        The fit is a stage of a longer one: when it is complete its last state stays, so that the
+        longer one can go on from there.
     """
 
-    def __init__(self, cluster: Cluster, directory: str, interval: int, settings: dict[str, Any]):
-        self.interval = interval
+    def __init__(
+        self,
+        cluster: Cluster,
+        directory: str,
+        interval: int,
+        settings: dict[str, Any],
+        stage: bool = False,
+    ):
+        self.interval, self.stage = interval, stage
         self.settings = json.loads(json.dumps(settings))
         self.store = _Store(cluster, directory)
         self.saved = -1
@@ -87,8 +97,23 @@ class Checkpoints:
     def save(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
         """Save the fits' state if enough iterations have gone by since the last time."""
         number = sum(fit.count for fit in fits)
-        if number - max(self.saved, 0) < self.interval * len(fits):
-            return
+        if number - max(self.saved, 0) >= self.interval * len(fits):
+            self._write(number, fits, held_out)
+
+    def complete(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
+        """Remove all checkpoints, as the fit is complete; of a stage, keep the last state."""
+        number = sum(fit.count for fit in fits)
+        if not self.stage:
+            self.clear()
+        elif number != self.saved:
+            self._write(number, fits, held_out)
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        for number in self.store.numbers():
+            self.store.remove(number)
+
+    def _write(self, number: int, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
         arrays: Arrays = {}
         facts: Facts = {"settings": self.settings, "parts": {}}
         for part, fit in _parts(fits, held_out).items():
@@ -96,11 +121,6 @@ class Checkpoints:
             arrays |= {f"{part}/{name}": array for name, array in own.items()}
         self.store.write(number, arrays, facts)
         self.saved = number
-
-    def clear(self) -> None:
-        """Remove all checkpoints, because the fit is complete."""
-        for number in self.store.numbers():
-            self.store.remove(number)
 
     def _require_same(self, found: dict[str, Any]) -> None:
         names = sorted({*found, *self.settings})

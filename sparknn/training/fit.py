@@ -17,6 +17,8 @@ __all__ = ["Arrays", "Ask", "Facts", "Fit", "diverged"]
 Arrays = dict[str, np.ndarray]
 Facts = dict[str, Any]
 
+STATE = "state of partition "
+
 
 class Ask(NamedTuple):
     """What a fit wants of the next round: `parameters`, (size,), to visit the blocks with."""
@@ -31,6 +33,7 @@ class Fit:
     objective: what it minimises. visitor: what a round does on each block. unit: what `total`
     counts, "iteration" or "epoch". theta: the parameters so far, (size,). fitted: the history.
     failure: why it diverged, where it did beside others that went on.
+    states: by partition the array, if any, that its last visit left for the next one.
     """
 
     unit: str
@@ -41,6 +44,7 @@ class Fit:
 
     def __init__(self, blocks: Blocks, objective: Objective):
         self.objective = objective
+        self.states: dict[int, np.ndarray] = {}
         self.fitted = Fitted(
             np.zeros(0), rows=blocks.rows, skipped=blocks.skipped, threads=blocks.cluster.threads
         )
@@ -81,8 +85,11 @@ class Fit:
             "rounds": np.array(self.fitted.rounds, np.float64).reshape(-1, len(Round._fields)),
             "held_out_history": np.array(self.fitted.held_out_history, np.float64),
             "objective_history": np.array(self.fitted.objective_history, np.float64),
+            "monitored": np.array(self.fitted.monitored, np.float64).reshape(-1, 2),
         }
-        return history, {"failure": str(self.failure) if self.failure else None}
+        states = {f"{STATE}{partition}": state for partition, state in self.states.items()}
+        failure = str(self.failure) if self.failure else None
+        return {**history, **states}, {"failure": failure}
 
     def restore(self, arrays: Arrays, facts: Facts) -> None:
         """Go on from where `state` was taken, in a fit of the same data and settings."""
@@ -94,6 +101,12 @@ class Fit:
         self.fitted.objective_history = arrays["objective_history"].tolist()
         if facts["failure"]:
             self.failure = DivergenceError(facts["failure"])
+        self.fitted.monitored = [(own, held) for own, held in arrays["monitored"].tolist()]
+        self.states = {
+            int(name.removeprefix(STATE)): array
+            for name, array in arrays.items()
+            if name.startswith(STATE)
+        }
 
     def finish(self, seconds: float) -> Fitted:
         """Return what was fitted."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,15 +60,22 @@ class HeldOut:
         The held-out rows.
     patience : int
         Iterations or epochs without a new lowest loss after which a fit ends.
+    training : Blocks, optional
+        The rows that train. Of an objective that has a `monitor`, its means over about as many of
+        these and over the held-out ones are kept.
     """
 
-    def __init__(self, blocks: Blocks, patience: int):
-        self.blocks, self.patience = blocks, patience
+    def __init__(self, blocks: Blocks, patience: int, training: Blocks | None = None):
+        self.blocks, self.patience, self.training = blocks, patience, training
 
     def watch(self, fits: Sequence[Fit]) -> None:
         """Prepare to measure these fits; to be called once, before `look`."""
         self.watches = [Watch(fit, self.patience) for fit in fits]
         self.rounds = Rounds(self.blocks, Together([_Loss(fit.objective) for fit in fits]))
+        self.monitors: list[Rounds] = []
+        if self.training is not None and all(hasattr(fit.objective, "monitor") for fit in fits):
+            together = Together([_Monitor(fit.objective) for fit in fits])
+            self.monitors = [Rounds(blocks, together) for blocks in (self.training, self.blocks)]
 
     def look(self, numbers: Sequence[int], description: str) -> None:
         """Measure the fits of these numbers, in one round."""
@@ -79,14 +87,34 @@ class HeldOut:
         outcomes = run_together(self.rounds, asks, f"{description}, held-out rows", vectors=False)
         for number, outcome in zip(numbers, outcomes, strict=True):
             self.watches[number].see(outcome.loss)
+        if self.monitors:
+            self._monitor(asks, description)
+
+    def _monitor(self, asks: dict[int, Ask], description: str) -> None:
+        """Monitor all held-out rows, and about as many training rows."""
+        filled = sum(map(bool, self.monitors[0].blocks.partition_rows))
+        means = [
+            run_together(
+                rounds,
+                {number: ask._replace(task=most) for number, ask in asks.items()},
+                f"{description}, monitored",
+                vectors=False,
+            )
+            for rounds, most in zip(
+                self.monitors, (-(-self.blocks.rows // filled), self.blocks.rows), strict=True
+            )
+        ]
+        for number, own, held in zip(asks, *means, strict=True):
+            self.watches[number].fit.fitted.monitored.append((own.loss, held.loss))
 
     def close(self) -> None:
         """Forget what was sent to the executors."""
-        self.rounds.__exit__(None, None, None)
+        for rounds in (self.rounds, *self.monitors):
+            rounds.__exit__(None, None, None)
 
 
 class _Loss:
-    """Visits a block for its mean loss; there is no cheaper way than with the gradient."""
+    """Visits a block for its mean loss: with the gradient, unless the objective can `measure`."""
 
     def __init__(self, objective: Objective):
         self.objective = objective
@@ -95,10 +123,31 @@ class _Loss:
         self, theta: np.ndarray, task: None, partition: int, rows: Rows, state: None
     ) -> Answer:
         objective = self.objective
-        out: np.ndarray = np.empty(objective.size, objective.dtype)
+        measure = getattr(objective, "measure", None)
+        out: np.ndarray = np.empty(0 if measure else objective.size, objective.dtype)
         loss, weight = 0.0, 0.0
         for chunk in rows.chunks(objective.chunk):
-            chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
+            if measure is None:
+                chunk_loss, chunk_weight = objective.gradient(theta, chunk, out)
+            else:
+                chunk_loss, chunk_weight = measure(theta, chunk)
             loss += chunk_weight * chunk_loss
             weight += chunk_weight
         return Answer(weight, np.zeros(0), loss / weight if weight else 0.0)
+
+
+class _Monitor:
+    """Visits a block for the mean of what the objective monitors, over its first rows."""
+
+    def __init__(self, objective: Any):
+        self.objective = objective
+
+    def __call__(
+        self, theta: np.ndarray, most: int, partition: int, rows: Rows, state: None
+    ) -> Answer:
+        some = rows.between(0, min(most, rows.length))
+        total = sum(
+            chunk.length * self.objective.monitor(theta, chunk)
+            for chunk in some.chunks(self.objective.chunk)
+        )
+        return Answer(float(some.length), np.zeros(0), total / max(some.length, 1))

@@ -31,6 +31,8 @@ class Fitted:
 
     theta: the parameters, (size,). objective_history: as `Solver.history`, or the mean loss of
     each epoch. held_out_history: the mean loss of the held-out rows after each iteration or epoch.
+    monitored: then, too, what the objective monitors, its mean over some training rows and over
+    the held-out ones.
     iterations: of the solver, or epochs. rounds: one entry a Spark job. reason: why it ended.
     rows, skipped: trained on, and left out as invalid. threads: of linear algebra in each task.
     seconds: of training, packing not counted.
@@ -39,6 +41,7 @@ class Fitted:
     theta: np.ndarray
     objective_history: list[float] = field(default_factory=list)
     held_out_history: list[float] = field(default_factory=list)
+    monitored: list[tuple[float, float]] = field(default_factory=list)
     iterations: int = 0
     rounds: list[Round] = field(default_factory=list)
     reason: str = ""

@@ -75,7 +75,7 @@ def train_fits(
         bar = stack.enter_context(_bar(sum(fit.total for fit in fits), fits[0].unit))
         loop.run(rounds, bar, checkpoints)
         if checkpoints is not None:
-            checkpoints.clear()
+            checkpoints.complete(fits, held_out)
     return loop.finish(time.perf_counter() - began)
 
 
@@ -127,9 +127,19 @@ class _Loop:
     def _round(self, rounds: Rounds, active: list[int]) -> list[Outcome]:
         asks = {number: self.fits[number].ask() for number in active}
         text = self._text(active)
-        if len(self.fits) > 1:
-            return run_together(rounds, asks, text)
-        return [rounds.run(*asks[0], text)]
+        if len(self.fits) == 1:
+            rounds.states = self.fits[0].states
+            return [rounds.run(*asks[0], text)]
+        states: dict[int, dict[int, np.ndarray]] = {}
+        for number in active:
+            for partition, state in self.fits[number].states.items():
+                states.setdefault(partition, {})[number] = state
+        rounds.states = states
+        outcomes = run_together(rounds, asks, text)
+        for partition, own in rounds.states.items():
+            for number, state in own.items():
+                self.fits[number].states[partition] = state
+        return outcomes
 
     def _text(self, active: list[int]) -> str:
         """Describe the job at hand, for the Spark UI."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,10 @@ class Minibatch:
 
     epochs: passes over the data. batch: mean rows per partition and step. steps_per_round: local
     steps between two averagings; 1 adds gradients up at every step, 0 averages once a pass.
-    seed: of the order of chunks and of dropout. tol: relative change of the epoch's loss at which
-    to stop.
+    seed: of the order of chunks and of what is drawn. tol: relative change of the epoch's loss at
+    which to stop. outer: rate and momentum of the driver's Nesterov step on averaged parameters,
+    each partition's own momentum starting at zero; None: the averages are taken as they are, of
+    the parameters and of the optimizer's state, which is closest to what one partition does.
     """
 
     epochs: int
@@ -41,6 +44,7 @@ class Minibatch:
     steps_per_round: int = 0
     seed: int = 0
     tol: float = 0.0
+    outer: tuple[float, float] | None = (OUTER_RATE, OUTER_MOMENTUM)
 
 
 class MinibatchFit(Fit):
@@ -88,10 +92,10 @@ class MinibatchFit(Fit):
         optimizer.start(objective.size, objective.dtype)
         self.synchronous = settings.steps_per_round == 1
         # What one partition does is exact, so its momentum goes on; averaged ones start afresh.
-        self.carries = filled == 1 or optimizer.carries > 0
+        self.carries = filled == 1 or optimizer.carries > 0 or settings.outer is None
         self.outer = None
-        if filled > 1 and not self.synchronous:
-            self.outer = SGD(OUTER_RATE, OUTER_MOMENTUM, nesterov=True)
+        if filled > 1 and not self.synchronous and settings.outer is not None:
+            self.outer = SGD(*settings.outer, nesterov=True)
             self.outer.start(objective.size, objective.dtype)
         self.visitor = _Steps(
             objective,
@@ -160,6 +164,7 @@ class MinibatchFit(Fit):
         self.penalty.add_gradient(self.theta, gradient)
         count = self.epoch * self.steps + self.first
         self.optimizer.step(self.theta, gradient, count / (self.total * self.steps), count)
+        _project(self.objective, self.theta)
 
     def _take_average(self, mean: np.ndarray) -> None:
         size = len(self.theta)
@@ -169,6 +174,7 @@ class MinibatchFit(Fit):
             self.theta = mean[:size]
         else:
             self.outer.step(self.theta, self.theta - mean[:size], 0.0, 0)
+            _project(self.objective, self.theta)
 
     def state(self) -> tuple[Arrays, Facts]:
         """Return what changes over the epochs; to be taken between two of them."""
@@ -211,30 +217,50 @@ class _Steps:
         return {**self.__dict__, "optimizer": _stateless(self.optimizer)}
 
     def __call__(
-        self, sent: np.ndarray, task: tuple[int, int], partition: int, rows: Rows, state: None
+        self, sent: np.ndarray, task: tuple[int, int], partition: int, rows: Rows, state: Any
     ) -> Answer:
         epoch, first = task
-        if self.synchronous:
-            return self._gradient(sent, epoch, first, partition, rows)
-        return self._walk(sent, epoch, first, partition, rows)
+        # Chains that go on from step to step: a list of them, or of none.
+        chains: list[Any] = []
+        if getattr(self.objective, "persistent", False):
+            chains = [self._chains(sent[: self.objective.size], partition, state)]
+        visit = self._gradient if self.synchronous else self._walk
+        answer = visit(sent, epoch, first, partition, rows, chains)
+        if not chains:
+            return answer
+        objective: Any = self.objective
+        return answer._replace(state=objective.state(*chains))
+
+    def _chains(self, theta: np.ndarray, partition: int, state: Any) -> Any:
+        """Return the partition's chains as its last visit left them, or new ones."""
+        objective: Any = self.objective
+        # No step of the first epoch has this number.
+        random = self._generator(0, partition, self.steps + 1)
+        return objective.chains(state, self.settings.batch, theta, random)
 
     def _gradient(
-        self, theta: np.ndarray, epoch: int, step: int, partition: int, rows: Rows
+        self, theta: np.ndarray, epoch: int, step: int, partition: int, rows: Rows, chains: list
     ) -> Answer:
         out: np.ndarray = np.empty(self.objective.size, self.objective.dtype)
         chunk = self._chunk(rows, self._order(epoch, partition)[step])
-        loss, used = self._evaluate(theta, chunk, out, self._random(epoch, partition, step))
+        random = self._random(epoch, partition, step)
+        loss, used = self._evaluate(theta, chunk, out, random, chains)
         return Answer(float(used), out, loss)
 
     def _evaluate(
-        self, theta: np.ndarray, chunk: Rows, out: np.ndarray, random: np.random.Generator | None
+        self,
+        theta: np.ndarray,
+        chunk: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None,
+        chains: list,
     ) -> tuple[float, int]:
         """Write a chunk's gradient into `out`; return its loss and how many rows it stands for.
 
         Loss and gradient are means over the chunk's weight, and some chunks weigh more than
         others: what makes their sum over an epoch the weighted mean is this factor.
         """
-        loss, weight = self.objective.gradient(theta, chunk, out, random)
+        loss, weight = self.objective.gradient(theta, chunk, out, random, *chains)
         used = chunk.length
         if chunk.weights is not None and used:
             factor = weight / (self.mean_weight * used)
@@ -242,7 +268,9 @@ class _Steps:
             loss *= factor
         return loss, used
 
-    def _walk(self, sent: np.ndarray, epoch: int, first: int, partition: int, rows: Rows) -> Answer:
+    def _walk(
+        self, sent: np.ndarray, epoch: int, first: int, partition: int, rows: Rows, chains: list
+    ) -> Answer:
         """Take the round's steps on this block alone."""
         objective, optimizer = self.objective, self.optimizer
         result = np.array(sent)
@@ -256,17 +284,42 @@ class _Steps:
         order = self._order(epoch, partition)
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
-            step_loss, step_rows = self._evaluate(
-                theta, chunk, out, self._random(epoch, partition, step)
-            )
-            if not step_rows:
-                continue
-            self.penalty.add_gradient(theta, out)
-            count = epoch * self.steps + step
-            optimizer.step(theta, out, count / (self.settings.epochs * self.steps), count)
-            loss += step_rows * step_loss
-            used += step_rows
+            random = self._random(epoch, partition, step)
+            if chunk.length:
+                count = epoch * self.steps + step
+                loss += chunk.length * self._descend(theta, chunk, out, random, chains, count)
+                used += chunk.length
         return Answer(float(used), result, loss / used if used else 0.0)
+
+    def _descend(
+        self,
+        theta: np.ndarray,
+        chunk: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None,
+        chains: list,
+        count: int,
+    ) -> float:
+        """Take one step, in place, on a chunk that has rows; return its loss."""
+        objective: Any = self.objective
+        progress = count / (self.settings.epochs * self.steps)
+        blend = None
+        if chunk.weights is None and getattr(objective, "accumulates", False):
+            blend = self.optimizer.blend(progress)
+        if blend is None:
+            loss, _ = self._evaluate(theta, chunk, out, random, chains)
+            self.penalty.add_gradient(theta, out)
+            self.optimizer.step(theta, out, progress, count)
+        else:
+            keep, scale = blend
+            move = self.optimizer.state[0]
+            loss, _ = objective.gradient(
+                theta, chunk, move, random, *chains, keep=keep, scale=scale
+            )
+            self.penalty.add_gradient(theta, move, scale)
+            theta += move
+        _project(objective, theta)
+        return loss
 
     def _order(self, epoch: int, partition: int) -> np.ndarray:
         """Return the order in which an epoch visits a partition's chunks."""
@@ -286,6 +339,13 @@ class _Steps:
         """Return a generator that depends on the seed and the place alone."""
         entropy = np.random.SeedSequence((self.settings.seed % 2**64, *place))
         return np.random.Generator(np.random.SFC64(entropy))
+
+
+def _project(objective: Objective, theta: np.ndarray) -> None:
+    """Bring parameters back, in place, to where an objective wants them that says so."""
+    project = getattr(objective, "project", None)
+    if project is not None:
+        project(theta)
 
 
 def _stateless(optimizer: Optimizer) -> Optimizer:

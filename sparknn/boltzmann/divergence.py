@@ -1,0 +1,278 @@
+"""Contrastive divergence: an estimate of the log-likelihood's gradient from short Gibbs chains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import blas
+from scipy.sparse import issparse
+
+from sparknn.boltzmann.machine import Machine
+from sparknn.boltzmann.sampling import packed, unpacked
+from sparknn.objective import L2, Rows
+
+__all__ = ["ContrastiveDivergence"]
+
+PROBED = 8
+"""Rows of a step whose reconstruction is looked at where the chains are not theirs."""
+
+
+class ContrastiveDivergence:
+    """The training of a machine, as an `Objective`.
+
+    The gradient is minus the estimate of the mean log-likelihood's: the statistics v h of the
+    model, from the ends of Gibbs chains, less those of the rows. Hidden units enter both as
+    probabilities. CD-k starts a chain at each row; persistent CD goes on with its own chains
+    (fantasy particles), k steps at a time. All other units of the chains are sampled, so that
+    CD-k tends to the exact gradient as k grows.
+
+    What stands for the loss is the reconstruction error: the mean, over rows and visible units,
+    of the squared difference between a row and the visible means given its sampled hidden units.
+
+    Parameters
+    ----------
+    machine : Machine
+    steps : int, default 1
+        k, at least 1.
+    persistent : bool, default False
+    sample_visible : bool, default True
+        Sample the visible units of the chains. False is the practical guide's recipe (section
+        3.2): their means take their place, which is less noisy, and biased however large k is.
+    sparsity_target, sparsity_cost : float, default 0.1 and 0.0
+        Pulls each hidden unit's mean over the rows of a step towards the target, by the cost times
+        the cross-entropy's gradient (section 11).
+    max_norm : float, optional
+        The largest length of the weights into a hidden unit; longer ones are scaled down after
+        each step.
+
+    References
+    ----------
+    Hinton (2002), Training products of experts by minimizing contrastive divergence; Tieleman
+    (2008), Training restricted Boltzmann machines using approximations to the likelihood
+    gradient; Hinton (2012), A practical guide to training restricted Boltzmann machines.
+    """
+
+    chunk = 2048
+    stochastic = accumulates = True
+
+    def __init__(
+        self,
+        machine: Machine,
+        steps: int = 1,
+        persistent: bool = False,
+        sample_visible: bool = True,
+        sparsity_target: float = 0.1,
+        sparsity_cost: float = 0.0,
+        max_norm: float | None = None,
+    ):
+        self.machine, self.steps, self.persistent = machine, steps, persistent
+        self.sample_visible = sample_visible
+        self.sparsity_target, self.sparsity_cost = sparsity_target, sparsity_cost
+        self.max_norm = max_norm
+        self.size, self.dtype = machine.size, machine.dtype
+        self._workspace: _Workspace | None = None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_workspace": None}
+
+    def penalty(self, strength: float) -> L2:
+        """Return an L2 penalty of `strength` on the weights, not on the biases."""
+        return L2(strength, [(self.machine.weights_slice, 1.0)])
+
+    def chains(
+        self, state: np.ndarray | None, count: int, theta: np.ndarray, random: np.random.Generator
+    ) -> np.ndarray:
+        """Return the hidden states of a partition's persistent chains, (count, hidden).
+
+        state: what `state` returned, or None where the chains begin: at hidden units without any
+        input.
+        """
+        binary = self.machine.hidden_units.name == "binary"
+        if state is not None:
+            return unpacked(state, self.machine.hidden_size, self.dtype) if binary else state.copy()
+        hidden = np.tile(self.machine.views(theta)[1], (count, 1))
+        self.machine.hidden_units.mean(hidden)
+        self.machine.hidden_units.sample(hidden, random, hidden)
+        return hidden
+
+    def state(self, chains: np.ndarray) -> np.ndarray:
+        """Return chains in few bytes: binary ones as bits."""
+        return packed(chains) if self.machine.hidden_units.name == "binary" else chains
+
+    def project(self, theta: np.ndarray) -> None:
+        """Scale down, in place, the weights into hidden units that are longer than allowed."""
+        if self.max_norm is None:
+            return
+        weights = self.machine.views(theta)[0]
+        lengths = np.sqrt(np.einsum("ij,ij->j", weights, weights))
+        if (lengths > self.max_norm).any():
+            weights *= np.minimum(1, self.max_norm / np.maximum(lengths, 1e-30)).astype(self.dtype)
+
+    def measure(self, theta: np.ndarray, rows: Rows) -> tuple[float, float]:
+        """Return the mean reconstruction error without any sampling, and the number of rows."""
+        v = _dense(rows.features)
+        error = np.square(self.machine.reconstruct(theta, v) - v).mean(dtype=np.float64)
+        return float(error) if rows.length else 0.0, float(rows.length)
+
+    def monitor(self, theta: np.ndarray, rows: Rows) -> float:
+        """Return the mean free energy of some rows: its gap to held-out ones shows overfitting."""
+        free = self.machine.free_energy(theta, _dense(rows.features))
+        return float(free.mean(dtype=np.float64)) if rows.length else 0.0
+
+    def gradient(
+        self,
+        theta: np.ndarray,
+        rows: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None = None,
+        chains: np.ndarray | None = None,
+        keep: float = 0.0,
+        scale: float = 1.0,
+    ) -> tuple[float, float]:
+        """Write `keep` times `out` plus `scale` times the gradient's estimate into `out`.
+
+        `theta` and `out` are (size,) of the machine's dtype; `random` is needed. chains: hidden
+        states, (particles, hidden), which go on in place; without them chains start at the rows.
+        Returns the reconstruction error and the number of rows; without rows `out` stays.
+        """
+        if random is None:
+            raise ValueError("contrastive divergence draws random numbers: pass a generator")
+        count = rows.length
+        if not count:
+            return 0.0, 0.0
+        particles = count if chains is None else len(chains)
+        work = self._work(count, particles)
+        work.v[:count] = _dense(rows.features)
+        if chains is None:
+            loss = self._from_rows(theta, work, random)
+        else:
+            loss = self._from_chains(theta, work, random, chains)
+        self._statistics(work, out, keep, scale)
+        return loss, float(count)
+
+    def _work(self, count: int, particles: int) -> _Workspace:
+        if self._workspace is None or self._workspace.sizes != (count, particles):
+            self._workspace = _Workspace(self.machine, count, particles)
+        return self._workspace
+
+    def _from_rows(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> float:
+        """Fill `work` with the rows' statistics and those of chains that start at them."""
+        count = work.sizes[0]
+        self._up(theta, work.v[:count], work.h[:count])
+        self.machine.hidden_units.sample(work.h[:count], random, work.states)
+        v = work.v[count:]
+        self._down(theta, work.states, v)
+        loss = _mean_square(np.subtract(v, work.v[:count], out=work.difference))
+        self._sampled(v, random)
+        self._up(theta, v, work.h[count:])
+        self._walk(theta, work, random)
+        return loss
+
+    def _from_chains(
+        self,
+        theta: np.ndarray,
+        work: _Workspace,
+        random: np.random.Generator,
+        chains: np.ndarray,
+    ) -> float:
+        """Fill `work` with the rows' statistics and those of chains, which go on in place.
+
+        The chains' hidden units are computed in one product with the rows'.
+        """
+        count = work.sizes[0]
+        self._down(theta, chains, work.v[count:])
+        self._sampled(work.v[count:], random)
+        self._up(theta, work.v, work.h)
+        loss = self._probe(theta, work.v[:count], work.h[:count], random)
+        self._walk(theta, work, random)
+        self.machine.hidden_units.sample(work.h[count:], random, chains)
+        return loss
+
+    def _walk(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> None:
+        """Take the chains from their first step to the k-th."""
+        v, h = work.v[work.sizes[0] :], work.h[work.sizes[0] :]
+        for _ in range(self.steps - 1):
+            self.machine.hidden_units.sample(h, random, work.states)
+            self._down(theta, work.states, v)
+            self._sampled(v, random)
+            self._up(theta, v, h)
+
+    def _sampled(self, mean: np.ndarray, random: np.random.Generator) -> None:
+        """Turn the means of visible units into a sample, if they are to be."""
+        if self.sample_visible:
+            self.machine.visible_units.sample(mean, random, mean)
+
+    def _probe(
+        self, theta: np.ndarray, v: np.ndarray, h: np.ndarray, random: np.random.Generator
+    ) -> float:
+        """Return the reconstruction error of some rows, given all their hidden means."""
+        states = h[:PROBED].copy()
+        self.machine.hidden_units.sample(states, random, states)
+        return _mean_square(self.machine.visible(theta, states) - v[:PROBED])
+
+    def _up(self, theta: np.ndarray, v: np.ndarray, out: np.ndarray) -> None:
+        weights, hidden_bias, _ = self.machine.views(theta)
+        np.dot(v, weights, out=out)
+        out += hidden_bias
+        self.machine.hidden_units.mean(out)
+
+    def _down(self, theta: np.ndarray, h: np.ndarray, out: np.ndarray) -> None:
+        weights, _, visible_bias = self.machine.views(theta)
+        np.dot(h, weights.T, out=out)
+        out += visible_bias
+        self.machine.visible_units.mean(out)
+
+    def _statistics(self, work: _Workspace, out: np.ndarray, keep: float, scale: float) -> None:
+        """Add the chains' mean of v h less the rows', and those of v and h, to what `out` keeps.
+
+        The signs and counts are put on the hidden means, so that one product gives all weights;
+        BLAS adds it to a momentum on the way, which saves two passes over the parameters.
+        """
+        weights, hidden_bias, visible_bias = self.machine.views(out)
+        count = work.sizes[0]
+        if self.sparsity_cost:
+            h = work.h[:count]
+            mean = h.mean(axis=0)
+            mean -= self.dtype(self.sparsity_target)
+            mean *= self.dtype(self.sparsity_cost)
+            h -= mean
+        # Not a product with zero: what stood there may be anything.
+        biases = out[self.machine.weights_slice.stop :]
+        if keep:
+            biases *= self.dtype(keep)
+        else:
+            biases[:] = 0
+        factors = self.dtype(scale) * work.factors
+        visible_bias += factors @ work.v
+        hidden_bias += factors @ work.h
+        work.h *= factors[:, np.newaxis]
+        gemm = blas.sgemm if self.dtype == np.float32 else blas.dgemm
+        # BLAS has columns first, so that these are the transposed arrays.
+        gemm(1.0, work.h.T, work.v.T, keep, weights.T, trans_b=True, overwrite_c=True)
+
+
+class _Workspace:
+    """Arrays that one step after another writes into: rows first, then the chains' ends.
+
+    v, h: (rows + particles, units). states: (particles, hidden), sampled. factors: (rows +
+    particles,), with which each row enters the gradient.
+    """
+
+    def __init__(self, machine: Machine, count: int, particles: int):
+        self.sizes = count, particles
+        self.v: np.ndarray = np.empty((count + particles, machine.visible_size), machine.dtype)
+        self.h: np.ndarray = np.empty((count + particles, machine.hidden_size), machine.dtype)
+        self.states: np.ndarray = np.empty((particles, machine.hidden_size), machine.dtype)
+        self.difference: np.ndarray = np.empty((particles, machine.visible_size), machine.dtype)
+        self.factors: np.ndarray = np.full(count + particles, 1 / particles, machine.dtype)
+        self.factors[:count] = -1 / count
+
+
+def _dense(features: Any) -> np.ndarray:
+    return features.toarray() if issparse(features) else features
+
+
+def _mean_square(difference: np.ndarray) -> float:
+    flat = np.ascontiguousarray(difference).ravel()
+    return float(np.dot(flat, flat)) / flat.size

@@ -1,0 +1,49 @@
+"""Fast coin tosses, and many of them in few bytes.
+
+Contrastive divergence draws a random number per unit and row, which with NumPy's own float32
+numbers takes as long as one of its matrix products; here it is a quarter of that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["bernoulli", "packed", "unpacked"]
+
+LEVELS = np.float32(2**16)
+
+
+def bernoulli(
+    probabilities: np.ndarray, random: np.random.Generator, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw 0 or 1 for each probability.
+
+    A number in [0, 1) is made of 16 random bits for each unit, and of a fraction of the last bit
+    which all units of the call share. So each unit's probability is exact to float32's rounding
+    (2^-25), while two units depend on each other by less than 2^-32.
+
+    Parameters
+    ----------
+    probabilities : array of floats in [0, 1]
+    random : numpy.random.Generator
+    out : array of the same shape and dtype, optional
+        Where to write to; may be `probabilities` itself.
+    """
+    if out is None:
+        out = np.empty_like(probabilities)
+    words = random.bit_generator.random_raw((probabilities.size + 3) // 4)
+    bits = words.view(np.uint16)[: probabilities.size].reshape(probabilities.shape)
+    np.multiply(probabilities, LEVELS, out=out)
+    np.subtract(out, out.dtype.type(random.random()), out=out)
+    np.copyto(out, np.less(bits, out))
+    return out
+
+
+def packed(states: np.ndarray) -> np.ndarray:
+    """Return states of 0 and 1, (rows, units), as bits, (rows, ceil(units / 8)) uint8."""
+    return np.packbits(states != 0, axis=1)
+
+
+def unpacked(bits: np.ndarray, units: int, dtype: type = np.float32) -> np.ndarray:
+    """Return what `packed` took: (rows, units) of `dtype`."""
+    return np.unpackbits(bits, axis=1, count=units).astype(dtype)
