@@ -173,10 +173,10 @@ class Counting:
 
 
 class Slow:
-    """A visitor that takes a minute."""
+    """A visitor that takes five minutes."""
 
     def __call__(self, parameters, task, partition, rows: Rows, state) -> Answer:
-        time.sleep(60)
+        time.sleep(300)
         return Answer(1.0, np.ones(len(parameters)))
 
 

@@ -211,7 +211,7 @@ def test_ctrl_c_in_the_midst_of_a_slow_round_leaves_no_file_and_a_usable_session
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         cluster.run(lambda: fit(Slow()))
-    assert time.monotonic() - began < 40, "a cancelled task was waited for"
+    assert time.monotonic() - began < 120, "a cancelled task was waited for"
     assert visiting.is_set()
     assert not block_files()
     assert cluster.run(lambda: fit(Counting())) == [2]
