@@ -139,15 +139,17 @@ class _Sum:
     """Adds chunks' gradients up in float64. wide: whether it casts rows to float64 itself."""
 
     def __init__(self, objective: Objective, theta: np.ndarray, precise: bool):
-        self.wide = hasattr(objective, "precise") and precise
-        if hasattr(objective, "precise"):
-            objective.precise = precise
+        self.switched = hasattr(objective, "precise")
+        self.wide = self.switched and precise
         self.objective, self.theta, self.chunk = objective, theta, objective.chunk
         self.total, self.loss, self.weight = np.zeros(objective.size), 0.0, 0.0
         self.out: np.ndarray = np.empty(objective.size, objective.dtype)
 
     def add(self, chunk: Rows) -> None:
         """Add some rows."""
+        if self.switched:
+            # Here, because sums that take turns may share an objective.
+            self.objective.precise = self.wide  # type: ignore[attr-defined]
         loss, weight = self.objective.gradient(self.theta, chunk, self.out)
         self.total += weight * self.out
         self.loss += weight * loss
