@@ -185,9 +185,8 @@ def test_folds_do_not_depend_on_the_order_or_the_partitions_of_rows(spark, table
 
 def test_a_setting_that_diverges_is_reported_and_the_others_go_on(done, table) -> None:
     result, messages = done(
-        "mlp", "--input", table, "--solver", "sgd", "--activation", "linear", "--loss", "squared",
-        "--hidden", 3, "--max-iter", 4, "--folds", 2, "--block-size", 4, "--momentum", 0.9,
-        "--grid", "step-size=1e30,0.001",
+        "mlp", "--input", table, "--solver", "sgd", "--activation", "relu",
+        "--hidden", 3, "--max-iter", 2, "--folds", 2, "--grid", "step-size=1e39,0.001",
     )  # fmt: skip
     good, bad = result["settings"]
     assert good["setting"] == {"step-size": 0.001} and good["mean"] is not None

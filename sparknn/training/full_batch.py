@@ -143,9 +143,8 @@ class _Sum:
     """Adds chunks' gradients up in float64. wide: whether it casts rows to float64 itself."""
 
     def __init__(self, objective: Objective, theta: np.ndarray, precise: bool):
-        self.wide = hasattr(objective, "precise") and precise
-        if hasattr(objective, "precise"):
-            objective.precise = precise
+        self.switched = hasattr(objective, "precise")
+        self.wide = self.switched and precise
         self.objective, self.theta, self.chunk = objective, theta, objective.chunk
         self.precise = precise
         self.total, self.loss, self.weight = np.zeros(objective.size), 0.0, 0.0
@@ -153,6 +152,9 @@ class _Sum:
 
     def add(self, chunk: Rows) -> None:
         """Add some rows."""
+        if self.switched:
+            # Here, because sums that take turns may share an objective.
+            self.objective.precise = self.wide  # type: ignore[attr-defined]
         loss, weight = self.objective.gradient(self.theta, chunk, self.out)
         self.out *= weight
         self.total += self.out
