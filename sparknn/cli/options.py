@@ -160,6 +160,11 @@ perceptron_options = _group(
     click.option("--layers", type=Numbers(int), help="Sizes of all layers, in place of --hidden."),
     click.option("--activation", type=Names(ACTIVATIONS), help="Of hidden units."),
     _loss_option,
+    click.option(
+        "--class-weights",
+        type=Numbers(float),
+        help="What rows of each class weigh, such as 1,5, times their own weights.",
+    ),
     _dropout_option,
 )
 
