@@ -154,7 +154,7 @@ def test_max_block_size_bounds_what_a_task_works_on_at_a_time(
     small = LogisticRegression(maxIter=1, maxBlockSizeInMB=0.001, aggregationDepth=3)
     small.fit(iris[0])
     # 32 rows of four float64 are a kilobyte.
-    assert chunks == [32768, 32]
+    assert chunks == [131072, 32]
 
 
 def test_sgd_comes_near_the_optimum(iris: tuple[DataFrame, np.ndarray]) -> None:
