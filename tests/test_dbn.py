@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -15,6 +16,7 @@ from sparknn.classification import (
 )
 from sparknn.errors import InvalidDataError, InvalidParamError
 from sparknn.feature import DBN, RBM, DBNModel
+from sparknn.regression import DeepBeliefNetworkRegressionModel, DeepBeliefNetworkRegressor
 from sparknn.training.checkpoints import _Store
 
 FAST = {
@@ -177,3 +179,33 @@ def test_a_fit_goes_on_in_the_stage_where_it_was_killed(
         written.clear()
     np.testing.assert_array_equal(resumed.weights, whole.weights)
     assert not list((tmp_path / "c").rglob("*.npz"))
+
+
+def test_held_out_rows_stop_each_stage(digits: DataFrame) -> None:
+    rows = digits.withColumn("held", F.monotonically_increasing_id() % 5 == 0)
+    model = DeepBeliefNetworkClassifier(
+        **{**FINE, "pretrainMaxIter": 2}, maxIter=3, validationIndicatorCol="held", patience=1
+    ).fit(rows)
+    held = rows.filter("held").count()
+    assert model.training.rows == 1797 - held
+    assert len(model.training.held_out_history) == model.training.iterations
+    for summary in model.pretraining:
+        assert len(summary.validationHistory) == len(summary.objectiveHistory)
+
+
+def test_a_regressor_is_pretrained_too(digits: DataFrame, tmp_path) -> None:
+    ink = F.aggregate(vector_to_array("features"), F.lit(0.0), lambda total, x: total + x)
+    rows = digits.withColumn("label", F.when(F.monotonically_increasing_id() % 3 > 0, 1000 * ink))
+    model = DeepBeliefNetworkRegressor(
+        **{**FINE, "layers": [64, 30], "pretrainMaxIter": 2}, maxIter=10
+    ).fit(rows)
+    labelled = rows.filter("label is not null")
+    assert model.training.rows == labelled.count() < 1797
+    assert model.getLayers() == [64, 30, 1]
+    assert model.evaluate(labelled).r2 > 0.9
+    model.save(str(tmp_path / "model"))
+    loaded = DeepBeliefNetworkRegressionModel.load(str(tmp_path / "model"))
+    features = digits.first().features
+    assert loaded.predict(features) == model.predict(features)
+    again = load_numpy(str(tmp_path / "model")).predict(features.toArray()[np.newaxis])
+    assert again == pytest.approx(model.predict(features))
