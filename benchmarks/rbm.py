@@ -18,9 +18,11 @@ from statistics import mean, median
 from typing import Any
 
 import click
+import mnist
 import numpy as np
 from local import local_session
 from mnist import cached, frame, sgemm_rate, timed
+from pyspark.cloudpickle import register_pickle_by_value
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sklearn.neural_network import BernoulliRBM
@@ -169,6 +171,8 @@ SECTIONS = {"against": against, "partitions": partitions}
 @click.option("--only", multiple=True, type=click.Choice(list(SECTIONS)))
 def main(data: Path, cores: int, only: tuple[str, ...]) -> None:
     """Run the sections and print a line of JSON for each."""
+    # The workers do not know where this directory is.
+    register_pickle_by_value(mnist)
     with local_session(cores, "4g") as session:
         loaded = load(session, data)
         for name in only or SECTIONS:
