@@ -12,8 +12,8 @@ autoencoder: 784-1000-500-250-30, squared error per test image, beside 30 princi
 deep: six hidden layers of 30 sigmoid units, with and without pre-training, and how much of the
     gradient reaches the first of them.
 
-Settings were chosen with `--validate`, which trains on the first 50,000 rows and measures on the
-last 10,000; the test set decided nothing.
+`--validate` trains on the first 50,000 rows and measures on the last 10,000, for choosing settings
+without the test set.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ FAST = {
     "pretrainBlockSize": 20,
     "pretrainMaxIter": [10, 10],
     "pretrainStepSize": [0.1, 0.005],
+    "pretrainStepsPerRound": 50,
     "blockSize": 10,
     "numPartitions": 2,
     "momentum": 0.9,
@@ -64,7 +65,12 @@ def test_without_fine_tuning_it_is_the_unrolled_network(digits: DataFrame, tmp_p
     settings = {**FAST, "pretrainMaxIter": 1}
     model = Autoencoder(**settings, maxIter=0, codeType="binary", loss="squared").fit(digits)
     dbn = DBN(
-        layers=[64, 40, 6], blockSize=20, stepSize=[0.1, 0.005], maxIter=1, numPartitions=2
+        layers=[64, 40, 6],
+        blockSize=20,
+        stepSize=[0.1, 0.005],
+        maxIter=1,
+        numPartitions=2,
+        stepsPerRound=50,
     ).fit(digits)
     np.testing.assert_array_equal(model.weights, dbn.unroll("squared")[1].astype(np.float32))
     model.save(str(tmp_path / "model"))

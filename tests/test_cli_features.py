@@ -45,7 +45,7 @@ def test_a_machine_is_trained_and_saved_with_its_preprocessing(
 ) -> None:
     result = run(
         *(train_rbm.train_rbm, "--input", table, "--label", "label", "--num-hidden", 20),
-        *("--max-iter", 2, "--block-size", 20, "--validation", 0.2, "--output", tmp_path / "m"),
+        *("--max-iter", 2, "--block-size", 100, "--validation", 0.2, "--output", tmp_path / "m"),
     )
     assert (result["job"], result["features"], result["hidden"]) == ("train_rbm", 64, 20)
     assert result["rows"] + result["validation"]["rows"] == 400
@@ -61,7 +61,7 @@ def test_a_machine_is_trained_and_saved_with_its_preprocessing(
 def test_a_belief_network_takes_rows_without_a_label(run, table: Path, tmp_path: Path) -> None:
     result = run(
         *(train.train_dbn, "--input", table, "--hidden", "30,20", "--pretrain-max-iter", "2,1"),
-        *("--pretrain-block-size", 20, "--max-iter", 2, "--block-size", 10, "--validation", 0.2),
+        *("--pretrain-block-size", 100, "--max-iter", 2, "--block-size", 10, "--validation", 0.2),
         *("--output", tmp_path / "m"),
     )
     assert (result["job"], result["classes"]) == ("train_dbn", 10)

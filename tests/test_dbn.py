@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -15,9 +16,16 @@ from sparknn.classification import (
 )
 from sparknn.errors import InvalidDataError, InvalidParamError
 from sparknn.feature import DBN, RBM, DBNModel
+from sparknn.regression import DeepBeliefNetworkRegressionModel, DeepBeliefNetworkRegressor
 from sparknn.training.checkpoints import _Store
 
-FAST = {"layers": [64, 30, 20], "blockSize": 20, "stepSize": 0.1, "numPartitions": 2}
+FAST = {
+    "layers": [64, 30, 20],
+    "blockSize": 20,
+    "stepSize": 0.1,
+    "numPartitions": 2,
+    "stepsPerRound": 50,
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,8 @@ def dbn(digits: DataFrame) -> DBNModel:
 def test_the_first_layer_is_an_rbm_and_the_next_ones_rows_are_its_hidden_means(
     digits: DataFrame, dbn: DBNModel
 ) -> None:
-    rbm = RBM(numHidden=30, blockSize=20, stepSize=0.1, numPartitions=2, maxIter=3).fit(digits)
+    settings = {name: value for name, value in FAST.items() if name != "layers"}
+    rbm = RBM(numHidden=30, maxIter=3, **settings).fit(digits)
     first, second = dbn.machines
     np.testing.assert_array_equal(first.parameters, rbm.parameters)
     features = np.array([row.features.toArray() for row in digits.select("features").collect()])
@@ -78,6 +87,7 @@ FINE = {
     "pretrainBlockSize": 20,
     "pretrainStepSize": 0.1,
     "pretrainMaxIter": [3, 2],
+    "pretrainStepsPerRound": 50,
     "stepSize": 0.3,
     "momentum": 0.5,
     "blockSize": 10,
@@ -91,7 +101,7 @@ def accuracy(model, data: DataFrame) -> float:
 
 def test_a_classifier_goes_on_from_the_network(digits: DataFrame, dbn: DBNModel, tmp_path) -> None:
     model = DeepBeliefNetworkClassifier(**FINE, maxIter=0).fit(digits)
-    np.testing.assert_array_equal(model.weights, dbn.initialWeights(10))
+    np.testing.assert_allclose(model.weights, dbn.initialWeights(10), rtol=1e-6)
     model = DeepBeliefNetworkClassifier(**FINE, maxIter=10, dropout=[0.0, 0.1, 0.1]).fit(digits)
     assert accuracy(model, digits) > 0.9
     assert model.getLayers() == [64, 30, 20, 10]
@@ -169,3 +179,33 @@ def test_a_fit_goes_on_in_the_stage_where_it_was_killed(
         written.clear()
     np.testing.assert_array_equal(resumed.weights, whole.weights)
     assert not list((tmp_path / "c").rglob("*.npz"))
+
+
+def test_held_out_rows_stop_each_stage(digits: DataFrame) -> None:
+    rows = digits.withColumn("held", F.monotonically_increasing_id() % 5 == 0)
+    model = DeepBeliefNetworkClassifier(
+        **{**FINE, "pretrainMaxIter": 2}, maxIter=3, validationIndicatorCol="held", patience=1
+    ).fit(rows)
+    held = rows.filter("held").count()
+    assert model.training.rows == 1797 - held
+    assert len(model.training.held_out_history) == model.training.iterations
+    for summary in model.pretraining:
+        assert len(summary.validationHistory) == len(summary.objectiveHistory)
+
+
+def test_a_regressor_is_pretrained_too(digits: DataFrame, tmp_path) -> None:
+    ink = F.aggregate(vector_to_array("features"), F.lit(0.0), lambda total, x: total + x)
+    rows = digits.withColumn("label", F.when(F.monotonically_increasing_id() % 3 > 0, 1000 * ink))
+    model = DeepBeliefNetworkRegressor(
+        **{**FINE, "layers": [64, 30], "pretrainMaxIter": 2}, maxIter=10
+    ).fit(rows)
+    labelled = rows.filter("label is not null")
+    assert model.training.rows == labelled.count() < 1797
+    assert model.getLayers() == [64, 30, 1]
+    assert model.evaluate(labelled).r2 > 0.9
+    model.save(str(tmp_path / "model"))
+    loaded = DeepBeliefNetworkRegressionModel.load(str(tmp_path / "model"))
+    features = digits.first().features
+    assert loaded.predict(features) == model.predict(features)
+    again = load_numpy(str(tmp_path / "model")).predict(features.toArray()[np.newaxis])
+    assert again == pytest.approx(model.predict(features))

@@ -131,7 +131,7 @@ def deep(digits_arrays) -> tuple[Rows, Stack]:
     for machine in machines_of(DEEP):
         start = machine.initial(1, v.mean(axis=0))
         thetas.append(
-            steps(ContrastiveDivergence(machine), start, Rows(v, v), 0.1, 20, momentum=0.5)
+            steps(ContrastiveDivergence(machine), start, Rows(v, v), 0.1, 20, momentum=0.9)
         )
         v = Up(machine, thetas[-1])(v)
     return rows, Stack(machines_of(DEEP), thetas)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import VectorUDT
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import Rules, checked, choose_columns, chosen, width_of
+from sparknn.cli.checking import Rules, Table, checked, choose_columns, chosen, width_of
 from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
@@ -42,10 +42,54 @@ def train_rbm(
     began = time.perf_counter()
     estimator = RBM(**estimator_params(options))
     estimator._check()
-    skip = estimator.getHandleInvalid() == "skip"
     session = start_session("sparknn train_rbm")
     if output:
         require_free(session, output, overwrite)
+    rows = _rows(session, estimator, path, kind, label, features, validation, scale)
+    stages, column = fit_stages(rows.training, rows.table, scale, None)
+    prepared = PipelineModel(stages)
+    with reading(path):
+        model = estimator.setFeaturesCol(column).fit(prepared.transform(rows.training))
+    fitted = model.training
+    say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
+    if output:
+        save_model(session, PipelineModel([*stages, model]), output, overwrite)
+        say(f"saved to {output}")
+    result: dict[str, Any] = {
+        "job": "train_rbm",
+        "rows": fitted.rows,
+        "skipped": rows.skipped + fitted.skipped,
+        "features": model.numFeatures,
+        "hidden": model.getNumHidden(),
+        "epochs": fitted.iterations,
+        "reconstructionError": fitted.objective_history[-1] if fitted.objective_history else None,
+    }
+    if rows.held is not None:
+        result["validation"] = _measured(model, prepared.transform(rows.held))
+    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": output}
+
+
+class _Rows(NamedTuple):
+    """Valid rows to train on, and held out; which columns; how many others were left out."""
+
+    training: DataFrame
+    held: DataFrame | None
+    table: Table
+    skipped: int
+
+
+def _rows(
+    session: SparkSession,
+    estimator: RBM,
+    path: str,
+    kind: str | None,
+    label: str | None,
+    features: str | None,
+    validation: float,
+    scale: str,
+) -> _Rows:
+    """Read the input, check all of it, and split it."""
+    skip = estimator.getHandleInvalid() == "skip"
     data, malformed = read(session, path, kind, skip)
     with reading(path):
         data = data.drop(*filter(None, [label]))
@@ -57,29 +101,9 @@ def train_rbm(
         training, held = data, None
         if validation:
             training, held = hold_out(data, validation, estimator.getSeed())
+            held = chosen(held, table)
     say(f"{path}: {len(table.features)} feature columns")
-    training = chosen(training, table)
-    stages, column = fit_stages(training, table, scale, None)
-    prepared = PipelineModel(stages)
-    with reading(path):
-        model = estimator.setFeaturesCol(column).fit(prepared.transform(training))
-    fitted = model.training
-    say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
-    if output:
-        save_model(session, PipelineModel([*stages, model]), output, overwrite)
-        say(f"saved to {output}")
-    result: dict[str, Any] = {
-        "job": "train_rbm",
-        "rows": fitted.rows,
-        "skipped": malformed + skipped + fitted.skipped,
-        "features": model.numFeatures,
-        "hidden": model.getNumHidden(),
-        "epochs": fitted.iterations,
-        "reconstructionError": fitted.objective_history[-1] if fitted.objective_history else None,
-    }
-    if held is not None:
-        result["validation"] = _measured(model, prepared.transform(chosen(held, table)))
-    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": output}
+    return _Rows(chosen(training, table), held, table, malformed + skipped)
 
 
 def _measured(model: RBMModel, data: DataFrame) -> dict[str, Any]:
