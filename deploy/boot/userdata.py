@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.errors import UserDataError
+from deploy.boot.errors import UserDataError
 
 # EC2's limit, before base64.
 LIMIT = 16384
@@ -67,18 +67,20 @@ def render(settings: NodeSettings) -> str:
     Raises
     ------
     UserDataError
-        When it is over EC2's 16 KB, which some hundred boot files are.
+        When it is over EC2's 16 KB, which it is at some sixty boot files.
     """
     shared = dataclasses.asdict(settings)
     role = shared.pop("role")
     if role not in ("master", "worker"):
         raise ValueError(f"role must be 'master' or 'worker', not {role!r}")
     program = zlib.compress((NODE / "aws.py").read_bytes(), 9)
-    text = (Path(__file__).with_name("userdata.py.in").read_text()).format(
-        role=role,
-        settings=json.dumps(shared, indent=1, sort_keys=True),
-        program=base64.b85encode(program).decode(),
-    )
+    text = Path(__file__).with_name("userdata.py.in").read_text(encoding="utf-8")
+    for name, value in (
+        ("ROLE", role),
+        ("SETTINGS", json.dumps(shared, indent=0, sort_keys=True)),
+        ("PROGRAM", base64.encodebytes(program).decode().strip()),
+    ):
+        text = text.replace(f"@{name}@", value)
     if len(text.encode()) > LIMIT:
         raise UserDataError(
             f"the user data has {len(text.encode())} bytes with {len(settings.files)} boot files, "
