@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.boot.errors import UserDataError
+from deploy.errors import UserDataError
 
 # EC2's limit, before base64.
 LIMIT = 16384

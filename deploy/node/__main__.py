@@ -100,10 +100,18 @@ def shell(arguments: list[str]) -> None:
     address = variables["SPARK_LOCAL_IP"]
     memory = [worker["memory"] for worker in joining.workers(address)]
     conf = ["--conf", f"spark.executor.memory={min(memory)}m"] if memory else []
-    command = ["runuser", "-u", configuration.ACCOUNT, "--", variables["SPARK_HOME"] + "/bin/pyspark"]
+    command = [
+        "runuser",
+        "-u",
+        configuration.ACCOUNT,
+        "--",
+        variables["SPARK_HOME"] + "/bin/pyspark",
+    ]
     master = f"spark://{address}:{configuration.MASTER_PORT}"
     os.chdir(configuration.STATE + "/home")
-    os.execvpe("runuser", [*command, "--master", master, *conf, *arguments], {**os.environ, **variables})
+    os.execvpe(
+        "runuser", [*command, "--master", master, *conf, *arguments], {**os.environ, **variables}
+    )
 
 
 def main() -> None:

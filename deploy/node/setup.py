@@ -119,9 +119,7 @@ def total_memory() -> int:
 def write_configuration(services: aws.Services, address: str, packages: str) -> None:
     """Spark's settings, readable by its account alone, its environment, and our command."""
     memory = total_memory()
-    secret = aws.patiently(
-        lambda: services.parameter(services.settings["secret_parameter"]), 60
-    )
+    secret = aws.patiently(lambda: services.parameter(services.settings["secret_parameter"]), 60)
     lines = configuration.spark_defaults(services.settings, memory, secret)
     os.makedirs(SPARK_CONF, exist_ok=True)
     write_private(SPARK_CONF + "/spark-defaults.conf", configuration.properties(lines))
