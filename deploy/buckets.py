@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -51,7 +52,7 @@ def _header(response: dict, name: str) -> str:
 def make_bucket(aws: Aws, bucket: str) -> None:
     """Make a bucket that is closed to the public, takes TLS only, and encrypts.
 
-    A bucket of this account that is there already gets the same settings.
+    A bucket of this account that is there already gets those settings that it lacks.
 
     Raises
     ------
@@ -71,27 +72,49 @@ def make_bucket(aws: Aws, bucket: str) -> None:
                 ) from error
             if codes(error) != "BucketAlreadyOwnedByYou":
                 raise
-        closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-        aws.s3.put_public_access_block(
-            PublicAccessBlockConfiguration=dict.fromkeys(closed, True), **owner
-        )
-        aws.s3.put_bucket_encryption(
-            ServerSideEncryptionConfiguration={
-                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
-            },
-            **owner,
-        )
-        policy = json.dumps(tls_only(aws.partition, bucket))
-        aws.s3.put_bucket_policy(Policy=policy, **owner)
-        rule = {
-            "ID": "unfinished uploads",
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-        }
-        aws.s3.put_bucket_lifecycle_configuration(
-            LifecycleConfiguration={"Rules": [rule]}, **owner
-        )
+        _fill_in(aws, bucket)
+
+
+def _fill_in(aws: Aws, bucket: str) -> None:
+    """Make the settings that a bucket does not have; what its owner has set stays."""
+    policy = tls_only(aws.partition, bucket)
+    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    encryption = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    rule = {
+        "ID": "unfinished uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    settings: list[tuple[str, str, str, Any]] = [
+        (
+            "public_access_block",
+            "NoSuchPublicAccessBlockConfiguration",
+            "PublicAccessBlockConfiguration",
+            dict.fromkeys(closed, True),
+        ),
+        (
+            "bucket_encryption",
+            "ServerSideEncryptionConfigurationNotFoundError",
+            "ServerSideEncryptionConfiguration",
+            {"Rules": [encryption]},
+        ),
+        ("bucket_policy", "NoSuchBucketPolicy", "Policy", json.dumps(policy)),
+        (
+            "bucket_lifecycle_configuration",
+            "NoSuchLifecycleConfiguration",
+            "LifecycleConfiguration",
+            {"Rules": [rule]},
+        ),
+    ]
+    owner = {"Bucket": bucket, "ExpectedBucketOwner": aws.account}
+    for name, missing, argument, value in settings:
+        try:
+            getattr(aws.s3, f"get_{name}")(**owner)
+        except ClientError as error:
+            if codes(error) != missing:
+                raise
+            getattr(aws.s3, f"put_{name}")(**owner, **{argument: value})
 
 
 def tls_only(partition: str, bucket: str) -> dict:

@@ -8,13 +8,22 @@ from dataclasses import dataclass
 
 from deploy.errors import SettingsError
 
-__all__ = ["CLUSTER", "LAUNCH", "ROLE", "Names", "as_dict", "new_launch_id", "tag_list"]
+__all__ = [
+    "BUCKET",
+    "CLUSTER",
+    "LAUNCH",
+    "PREFIX",
+    "PROFILE",
+    "ROLE",
+    "Names", "as_dict", "new_launch_id", "tag_list",]
 
 CLUSTER = "sparknn:cluster"
 LAUNCH = "sparknn:launch"
 ROLE = "sparknn:role"
 BUCKET = "sparknn:bucket"
 PREFIX = "sparknn:prefix"
+# "own" where launch made role and instance profile, "given" where the user named a profile.
+PROFILE = "sparknn:profile"
 
 # 1 to 36 characters: with the region, an IAM role's name stays below its limit of 64.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,34}[a-z0-9])?")

@@ -15,7 +15,7 @@ from deploy.aws.session import Aws, codes, translated
 from deploy.aws.template import Machine
 from deploy.buckets import require_bucket
 from deploy.errors import NameInUseError, SettingsError
-from deploy.names import BUCKET, CLUSTER, LAUNCH, PREFIX, Names, new_launch_id
+from deploy.names import BUCKET, CLUSTER, LAUNCH, PREFIX, PROFILE, Names, new_launch_id
 from deploy.settings import LaunchSettings
 
 __all__ = ["Plan", "Resource", "make_plan"]
@@ -60,7 +60,9 @@ class Plan:
     @property
     def secret_tags(self) -> dict[str, str]:
         """The tags of the secret, by which the cluster is found again."""
-        own = {BUCKET: self.settings.bucket, PREFIX: self.settings.prefix}
+        settings = self.settings
+        profile = "given" if settings.instance_profile else "own"
+        own = {BUCKET: settings.bucket, PREFIX: settings.prefix, PROFILE: profile}
         return {**self.own_tags, **own}
 
     @property
