@@ -132,7 +132,8 @@ def destroy(
     rest = [one for one in found if one not in machines]
     problems: dict[str, DeployError] = {}
     if machines:
-        say(f"ending {', '.join(map(str, machines))}")
+        count = sum(one.kind == "instance" for one in machines)
+        say(f"ending {count} machine{'s' * (count != 1)}")
         try:
             _end_machines(aws, names, machines, launch, pause)
         except DeployError as error:
