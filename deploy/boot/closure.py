@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -57,7 +59,7 @@ def build(
     for wheel in directory.glob("*.whl"):
         if wheel != spark:
             wheel.unlink()
-    _pip("wheel", "--no-deps", "--wheel-dir", str(directory), str(PROJECT))
+    _build_ours(directory)
     _download_wheels(architecture, python_version, [*requirements], directory, spark)
     files = sorted(directory.glob("*.whl"))
     files += jars.gather(_hadoop_version(spark), directory)
@@ -96,6 +98,15 @@ def _pip(*arguments: str) -> None:
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise ClosureError(f"pip {arguments[0]} failed: {said}")
+
+
+def _build_ours(directory: Path) -> None:
+    """Build sparknn's wheel, from a copy: setuptools leaves its own files beside the sources."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(PROJECT / name, folder)
+        shutil.copytree(PROJECT / "sparknn", Path(folder) / "sparknn")
+        _pip("wheel", "--no-deps", "--wheel-dir", str(directory), folder)
 
 
 def _spark_wheel(directory: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import urllib.error
+import subprocess
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -58,34 +58,46 @@ def _versions(hadoop: str) -> dict[str, str]:
 
 
 def artifact(group: str, name: str, version: str, kind: str, directory: Path | None) -> Path:
-    """A file of a Maven artifact, in the local repository or newly fetched from Maven Central."""
+    """A file of a Maven artifact: from the local repository, else from Maven Central.
+
+    Where Maven is installed it does the fetching, since it knows the mirrors and proxies that it
+    has been set up for.
+    """
     place = f"{group.replace('.', '/')}/{name}/{version}/{name}-{version}.{kind}"
     local = LOCAL / place
     if local.exists():
         return local
+    wanted = f"-Dartifact={group}:{name}:{version}:{kind}"
+    if shutil.which("mvn"):
+        command = ["mvn", "--quiet", "--batch-mode", "dependency:get", wanted, "-Dtransitive=false"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and local.exists():
+            return local
     target = local if directory is None else directory / f"{name}-{version}.{kind}.download"
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(f"{CENTRAL}/{place}.sha1", timeout=60) as answer:
-            expected = answer.read().decode().split()[0]
-        digest = hashlib.sha1(usedforsecurity=False)
-        partial = target.with_name(target.name + ".part")
-        with (
-            urllib.request.urlopen(f"{CENTRAL}/{place}", timeout=60) as answer,
-            partial.open("wb") as file,
-        ):
-            for piece in iter(lambda: answer.read(1 << 20), b""):
-                digest.update(piece)
-                file.write(piece)
-    except (urllib.error.URLError, OSError) as error:
+        _fetch(f"{CENTRAL}/{place}", target)
+    except OSError as error:
         raise ClosureError(
-            f"{CENTRAL}/{place} cannot be fetched ({error}); put it in {local}, for example with "
-            f"mvn dependency:get -Dartifact={group}:{name}:{version}:{kind} -Dtransitive=false"
+            f"{CENTRAL}/{place} cannot be fetched ({error}): try again, or put it in {local}"
         ) from None
+    return target
+
+
+def _fetch(url: str, target: Path) -> None:
+    """Download a file, and check that it came whole."""
+    with urllib.request.urlopen(f"{url}.sha1", timeout=60) as answer:
+        expected = answer.read().decode().split()[0]
+    digest = hashlib.sha1(usedforsecurity=False)
+    partial = target.with_name(target.name + ".part")
+    with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as file:
+        for piece in iter(lambda: answer.read(1 << 20), b""):
+            digest.update(piece)
+            file.write(piece)
     if digest.hexdigest() != expected:
         partial.unlink()
-        raise ClosureError(f"{CENTRAL}/{place} came broken: try again")
-    return partial.replace(target)
+        raise OSError(f"SHA-1 {digest.hexdigest()}, not {expected}")
+    partial.replace(target)
 
 
 def _slim(whole: Path, jar: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 
-from . import aws, configuration, disks, joining, jobs, setup, watch
+from . import aws, configuration, disks, jobs, joining, setup, watch
 
 
 def parser() -> argparse.ArgumentParser:

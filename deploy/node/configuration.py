@@ -82,6 +82,8 @@ def environment(address: str, memory: int, packages: str) -> dict[str, str]:
         "SPARK_WORKER_DIR": STATE + "/work",
         "SPARK_WORKER_MEMORY": f"{heap_mebibytes(memory)}m",
         "PYSPARK_PYTHON": VENV + "/bin/python",
+        # Packages are not compiled while a machine boots: what is imported is, once, to here.
+        "PYTHONPYCACHEPREFIX": STATE + "/home/bytecode",
         "PATH": f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
 

@@ -1,4 +1,4 @@
-"""Where the objects of one cluster lie in the bucket; the caller's side and the machines agree here.
+"""Where the objects of one cluster lie in the bucket: the caller and the machines agree here.
 
 Below the cluster's prefix there are three folders. `boot/` is written by the caller and read by
 the machines. `run/` holds what one launch says about itself. `logs/` holds what jobs printed and
@@ -68,7 +68,7 @@ def status_key(prefix: str, job: str) -> str:
 
 
 def part_key(prefix: str, job: str, stream: str, part: int) -> str:
-    """The key of one piece of `stdout` or `stderr`; the pieces in the order of keys are the file."""
+    """The key of one piece of `stdout` or `stderr`; in the order of keys they make the file."""
     return f"{logs_prefix(prefix, job)}{stream}/{part:06d}"
 
 

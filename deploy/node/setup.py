@@ -85,9 +85,6 @@ def install_python(version: str) -> None:
     subprocess.run(command, check=True)
     for wheel in wheels:
         os.remove(wheel)
-    # Imported before bytecode is there, a package would be compiled again by every process.
-    compiling = ["-m", "compileall", "-q", "-j", "0", VENV]
-    subprocess.Popen(["nice", f"{VENV}/bin/python", *compiling], start_new_session=True)
 
 
 def site_packages() -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from . import aws, configuration, jobs, joining
+from . import aws, jobs, joining
 
 # Seconds between two looks; a spot notice comes two minutes ahead.
 SPOT_SECONDS = 5

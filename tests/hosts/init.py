@@ -70,7 +70,9 @@ def install_stand_ins(root: Path) -> None:
     for name in ("systemctl", "systemd-run"):
         command = root / "usr/local/bin" / name
         command.unlink(missing_ok=True)
-        command.write_text(f'#!/bin/sh\nexec /usr/bin/python3 /opt/stand-in/manager.py {name} "$@"\n')
+        command.write_text(
+            f'#!/bin/sh\nexec /usr/bin/python3 /opt/stand-in/manager.py {name} "$@"\n'
+        )
         command.chmod(0o755)
 
 

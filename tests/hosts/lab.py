@@ -76,9 +76,13 @@ class Host:
         init = [sys.executable, str(HERE / "init.py"), str(self.folder), name, self.address]
         with (self.folder / "console").open("wb") as console:
             self.process = subprocess.Popen(
-                ["unshare", *spaces, *init], stdin=subprocess.DEVNULL, stdout=console, stderr=console
+                ["unshare", *spaces, *init],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
             )
         self.pid = self._first_process()
+        (self.folder / "pid").write_text(str(self.pid))
         cable = f"cable{number}"
         _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0",
              "netns", str(self.pid))  # fmt: skip
@@ -136,6 +140,7 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hosts: list[Host] = []
+        self._roles: dict[str, str] = {}
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         _call(_LIBC.unshare(_CLONE_NEWNET))
         self._network = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -149,9 +154,11 @@ class Lab:
             self.tell("roles", {})
             self.tell("spot", {})
             with (folder / "services.log").open("wb") as log:
+                paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
                 self.services = subprocess.Popen(
-                    [sys.executable, str(HERE / "services.py"), str(folder)], stdout=log, stderr=log
-                )
+                    [sys.executable, str(HERE / "services.py"), str(folder)],
+                    stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths},
+                )  # fmt: skip
             self._wait_for_services()
         finally:
             _call(_LIBC.setns(self._home, _CLONE_NEWNET))
@@ -183,7 +190,6 @@ class Lab:
 
     def boot(self, name: str, user_data: str | None, role: str = "node") -> Host:
         """Boot a host whose instance profile is a role of `roles`."""
-        self._roles = getattr(self, "_roles", {})
         self._roles[name] = role
         with self.network():
             host = Host(self, len(self.hosts), name, user_data)
@@ -193,7 +199,11 @@ class Lab:
     def register(self, host: Host) -> None:
         """Have the metadata service know a host."""
         known = {
-            one.address: {"instance": one.name, "role": self._roles[one.name], "folder": str(one.folder)}
+            one.address: {
+                "instance": one.name,
+                "role": self._roles[one.name],
+                "folder": str(one.folder),
+            }
             for one in [*self.hosts, host]
         }
         self.tell("hosts", known)
