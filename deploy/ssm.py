@@ -21,7 +21,7 @@ DOCUMENT = "AWS-RunShellScript"
 AT_ONCE = 50
 OUTPUT_LIMIT = 24000
 POLL_SECONDS = 1.0
-ENDED = {"Success", "Failed", "Cancelled", "TimedOut", "Cancelling"}
+ENDED = {"Success", "Failed", "Cancelled", "TimedOut"}
 
 
 @dataclass(frozen=True)
