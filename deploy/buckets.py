@@ -61,7 +61,6 @@ def make_bucket(aws: Aws, bucket: str) -> None:
     """
     where = {} if aws.region == "us-east-1" else {"LocationConstraint": aws.region}
     request = {"CreateBucketConfiguration": where} if where else {}
-    owner = {"Bucket": bucket, "ExpectedBucketOwner": aws.account}
     with translated(f"bucket {bucket}"):
         try:
             aws.s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **request)

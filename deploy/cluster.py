@@ -193,9 +193,7 @@ def list_all(aws: Aws) -> list[dict[str, Any]]:
     return [found[name] for name in sorted(found)]
 
 
-def add_workers(
-    aws: Aws, cluster: Cluster, count: int, say: Say, timeout: float | None
-) -> int:
+def add_workers(aws: Aws, cluster: Cluster, count: int, say: Say, timeout: float | None) -> int:
     """Add workers; returns how many the group then has. timeout: to wait for them; None: do not."""
     workers = cluster.require_group()
     cluster.running_master()

@@ -78,9 +78,7 @@ def leftovers(
     return found
 
 
-def _identity(
-    aws: Aws, names: Names, held: dict[str, str] | None
-) -> dict[str, dict[str, str]]:
+def _identity(aws: Aws, names: Names, held: dict[str, str] | None) -> dict[str, dict[str, str]]:
     """Return role and profile; a caller without rights to IAM, who gave a profile, made none."""
     if held is not None and held.get(PROFILE) == "given":
         return {}

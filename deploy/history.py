@@ -38,7 +38,9 @@ def command(directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
     """
     home = Path(pyspark.__file__).parent
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
-        raise MissingToolError("the history server needs Java 17 or 21: install it, or set JAVA_HOME")
+        raise MissingToolError(
+            "the history server needs Java 17 or 21: install it, or set JAVA_HOME"
+        )
     options = {
         "spark.history.fs.logDirectory": directory.as_uri(),
         "spark.history.ui.port": str(port),

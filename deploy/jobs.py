@@ -31,9 +31,11 @@ __all__ = [
     "exit_status",
     "finished_jobs",
     "follow",
+    "job_ids",
     "jobs_of",
     "kill",
     "latest",
+    "status_of",
     "submit",
 ]
 
@@ -57,9 +59,7 @@ def check_paths(arguments: Sequence[str], grants: Grants) -> None:
         writing = bool(WRITING.fullmatch(option))
         for path in S3_PATH.findall(argument):
             if not path.startswith("s3a://"):
-                raise SettingsError(
-                    f"{path}: Spark reads S3 as s3a://{path.partition('://')[2]}"
-                )
+                raise SettingsError(f"{path}: Spark reads S3 as s3a://{path.partition('://')[2]}")
             # A glob is covered where all is that it can stand for.
             stem = re.split(r"[*?\[{]", path)[0] if re.search(r"[*?\[{]", path) else path
             if not grants.covers(stem, writing):
@@ -161,8 +161,8 @@ def latest(folder: Folder) -> str:
     found = job_ids(folder)
     if not found:
         raise NoSuchClusterError(
-            f"no logs under s3://{folder.bucket}/{layout.logs_prefix(folder.prefix)}: a job's first "
-            "come ten seconds after its start"
+            f"no logs under s3://{folder.bucket}/{layout.logs_prefix(folder.prefix)}: a job's "
+            "first come ten seconds after its start"
         )
     return found[-1]
 

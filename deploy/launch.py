@@ -19,6 +19,7 @@ from deploy.boot import closure
 from deploy.boot.userdata import NodeSettings, render
 from deploy.destroy import destroy, leftovers
 from deploy.errors import CapacityError, DeployError, LeftoverError, RemoteError
+from deploy.interrupts import undisturbed
 from deploy.node import layout
 from deploy.plan import Plan
 from deploy.s3 import Folder, file_digest, upload_all
@@ -62,7 +63,8 @@ def launch(
         If it failed and something could not be removed.
     """
     with tempfile.TemporaryDirectory(prefix="sparknn-boot-") as spare:
-        place = directory or Path(spare)
+        place = (directory or Path(spare)) / f"{plan.image.architecture}-{plan.image.python}"
+        place.mkdir(parents=True, exist_ok=True)
         say("gathering the boot files")
         settings = plan.settings
         files = dict(
@@ -80,7 +82,8 @@ def launch(
             master = _make(aws, plan, say, paths, scripts)
             return wait_until_ready(aws, plan, master, say) if wait else settings.workers
         except BaseException as error:
-            _clean_up(aws, plan, say, error)
+            with undisturbed():
+                _clean_up(aws, plan, say, error)
             raise
 
 
@@ -125,9 +128,7 @@ def record_of(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _make(
-    aws: Aws, plan: Plan, say: Say, paths: dict[str, Path], scripts: dict[str, str]
-) -> str:
+def _make(aws: Aws, plan: Plan, say: Say, paths: dict[str, Path], scripts: dict[str, str]) -> str:
     """Make everything, the machines last; returns the master's id."""
     settings, names = plan.settings, plan.names
     secret.create(aws, names, plan.secret_tags)
@@ -137,9 +138,7 @@ def _make(
     boot = Folder(aws, settings.bucket, layout.boot_key(settings.prefix, ""))
     upload_all(boot, paths)
     say("making the security group, the role and the launch template")
-    members = network.create_group(
-        aws, names, plan.place.vpc, settings.ssh_from, plan.own_tags
-    )
+    members = network.create_group(aws, names, plan.place.vpc, settings.ssh_from, plan.own_tags)
     if not settings.instance_profile:
         identity.create(aws, names, plan.policy, plan.own_tags)
     machine = plan.machine((members,), scripts["worker"])

@@ -15,7 +15,11 @@ __all__ = [
     "PREFIX",
     "PROFILE",
     "ROLE",
-    "Names", "as_dict", "new_launch_id", "tag_list",]
+    "Names",
+    "as_dict",
+    "new_launch_id",
+    "tag_list",
+]
 
 CLUSTER = "sparknn:cluster"
 LAUNCH = "sparknn:launch"

@@ -137,8 +137,8 @@ class Plan:
         base = f"s3://{settings.bucket}/{settings.prefix}"
         found = [
             Resource("parameter", names.secret, {"type": "SecureString"}),
-            Resource("objects", f"{base}/boot/", {"holds": "Java, wheels, jars; removed at the end"}),
-            Resource("objects", f"{base}/run/", {"holds": "run state; removed at the end"}),
+            Resource("objects", f"{base}/boot/", {"holds": "wheels, Java, jars; goes"}),
+            Resource("objects", f"{base}/run/", {"holds": "run state; goes"}),
             Resource("objects", f"{base}/logs/", {"holds": "jobs' output; stays"}),
             Resource("security group", names.base, self._rules()),
         ]
@@ -150,7 +150,9 @@ class Plan:
             found.append(Resource("instance profile", names.role, {"role": names.role}))
         found.append(Resource("launch template", names.base, self._template()))
         found.append(
-            Resource("instance", f"{names.base}-master", {"type": settings.master_type, "on": "demand"})
+            Resource(
+                "instance", f"{names.base}-master", {"type": settings.master_type, "on": "demand"}
+            )
         )
         found.append(
             Resource(
@@ -204,9 +206,7 @@ def make_plan(aws: Aws, settings: LaunchSettings) -> Plan:
         aws, settings.ami, settings.system, types[settings.instance_type].architecture
     )
     place = network.find_place(aws, settings.vpc, settings.subnet, settings.zone, list(types))
-    network.require_reachable(
-        aws, place, settings.public_address, idle=settings.idle is not None
-    )
+    network.require_reachable(aws, place, settings.public_address, idle=settings.idle is not None)
     _require_there(aws, settings)
     _require_free(aws, names)
     return Plan(
@@ -226,7 +226,9 @@ def _require_there(aws: Aws, settings: LaunchSettings) -> None:
     """Raise SettingsError where something that the options name is missing."""
     profile = settings.instance_profile
     if profile and not identity.exists(aws, profile):
-        raise SettingsError(f"no instance profile {profile}: leave --instance-profile out to make one")
+        raise SettingsError(
+            f"no instance profile {profile}: leave --instance-profile out to make one"
+        )
     asked = {
         "--key-name": ("describe_key_pairs", "KeyNames", settings.key_name),
         "--placement-group": ("describe_placement_groups", "GroupNames", settings.placement_group),

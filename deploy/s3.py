@@ -110,9 +110,7 @@ class Folder:
         what = f"{path} to s3://{self.bucket}/{self.key(name)}"
         with translated(what):
             try:
-                self.aws.s3.upload_file(
-                    str(path), self.bucket, self.key(name), extra, bar, config
-                )
+                self.aws.s3.upload_file(str(path), self.bucket, self.key(name), extra, bar, config)
             except S3UploadFailedError as error:
                 # boto3 wraps the reason; ours says what to do about it.
                 if isinstance(error.__context__, Exception):

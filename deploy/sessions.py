@@ -48,9 +48,7 @@ def _start(aws: Aws, plugin: str, request: dict[str, Any]) -> subprocess.Popen[b
     endpoint = aws.ssm.meta.endpoint_url
     profile = aws.session.profile_name if aws.session.profile_name != "default" else ""
     arguments = [VARIABLE, aws.region, "StartSession", profile, json.dumps(request), endpoint]
-    return subprocess.Popen(
-        [plugin, *arguments], env={**os.environ, VARIABLE: json.dumps(answer)}
-    )
+    return subprocess.Popen([plugin, *arguments], env={**os.environ, VARIABLE: json.dumps(answer)})
 
 
 def interactive(aws: Aws, request: dict[str, Any]) -> int:

@@ -76,7 +76,7 @@ class LaunchSettings:
     conf: Mapping[str, str] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     bootstrap: Path | None = None
-    grants: Grants = Grants()
+    grants: Grants = field(default_factory=Grants)
     instance_profile: str | None = None
     idle: int | None = 3600
     auto_terminate: int | None = None

@@ -208,5 +208,9 @@ def delete(aws: Aws, names: Names) -> None:
             )
         except ClientError as error:
             # Gone, or going already.
-            if codes(error) not in ("ValidationError", "ResourceInUse", "ScalingActivityInProgress"):
+            if codes(error) not in (
+                "ValidationError",
+                "ResourceInUse",
+                "ScalingActivityInProgress",
+            ):
                 raise

@@ -33,9 +33,7 @@ def create(aws: Aws, names: Names, policy: dict[str, Any], tags: dict[str, str])
     put_policy(aws, names, "machine", policy)
     with translated("the machines' instance profile"):
         try:
-            aws.iam.create_instance_profile(
-                InstanceProfileName=names.role, Tags=tag_list(tags)
-            )
+            aws.iam.create_instance_profile(InstanceProfileName=names.role, Tags=tag_list(tags))
         except ClientError as error:
             _adopt(aws, error, names, tags, "instance profile")
         try:
@@ -56,9 +54,7 @@ def put_policy(aws: Aws, names: Names, name: str, policy: dict[str, Any]) -> Non
         )
 
 
-def _adopt(
-    aws: Aws, error: ClientError, names: Names, tags: dict[str, str], kind: str
-) -> None:
+def _adopt(aws: Aws, error: ClientError, names: Names, tags: dict[str, str], kind: str) -> None:
     """Go on where the thing is there already and of this launch: an answer got lost."""
     if codes(error) != THERE:
         raise error

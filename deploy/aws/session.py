@@ -194,9 +194,7 @@ def _translation(error: botocore.exceptions.ClientError, doing: str) -> DeployEr
     return AwsError(f"{what} ({code})", code)
 
 
-def until(
-    question: Callable[[], T | None], seconds: float, pause: float, overdue: str
-) -> T:
+def until(question: Callable[[], T | None], seconds: float, pause: float, overdue: str) -> T:
     """Ask until there is an answer other than None.
 
     Raises
