@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.aws import group, instances, prices, secret
+from deploy.aws.group import Group
 from deploy.aws.session import Aws, translated
 from deploy.errors import CapacityError, NoSuchClusterError, RemoteError, StateError
 from deploy.launch import POLL_SECONDS, ready_machines
@@ -43,7 +44,7 @@ class Cluster:
     prefix: str
     master: instances.Instance | None
     workers: tuple[instances.Instance, ...]
-    group: group.Group | None
+    group: Group | None
 
     @property
     def state(self) -> str:
@@ -80,7 +81,7 @@ class Cluster:
         """Return the workers that run."""
         return [worker for worker in self.workers if worker.state == "running"]
 
-    def require_group(self) -> group.Group:
+    def require_group(self) -> Group:
         """Return the workers' group.
 
         Raises

@@ -158,8 +158,8 @@ def _register_destroy(group: click.Group) -> None:
             call.say(f"  {one}")
         left = stays(call.aws, where) if where else []
         if purge:
-            for one in left:
-                call.say(f"  {one} (--purge)")
+            for url in left:
+                call.say(f"  {url} (--purge)")
         call.confirm(f"Remove all this in account {call.aws.account}, {call.aws.region}?", yes)
         with ends_by_signal():
             removed = [str(one) for one in destroy(call.aws, names, call.say, where=where)]

@@ -27,7 +27,6 @@ from deploy.settings import LaunchSettings, pairs, requirement_lines, seconds
 __all__ = ["register"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-MORE = {"multiple": True}
 
 OPTIONS = [
     click.option("--bucket", required=True, help="Yours, for boot files, run state and logs."),
@@ -44,8 +43,10 @@ OPTIONS = [
     click.option("--subnet", help="Default: the VPC's first in a zone that has the types."),
     click.option("--zone", help="Availability zone."),
     click.option("--private", is_flag=True, help="No public addresses."),
-    click.option("--security-group", help="Id of a further one; repeatable.", **MORE),
-    click.option("--ssh-from", help="CIDR that may use SSH; repeatable; needs --key-name.", **MORE),
+    click.option("--security-group", help="Id of a further one; repeatable.", multiple=True),
+    click.option(
+        "--ssh-from", help="CIDR that may use SSH; repeatable; needs --key-name.", multiple=True
+    ),
     click.option("--key-name", help="Key pair for SSH."),
     click.option("--root-gb", type=click.IntRange(8), default=30, show_default=True),
     click.option("--volumes", type=click.IntRange(0, 8), default=0, help="Data volumes a machine."),
@@ -53,13 +54,15 @@ OPTIONS = [
     click.option("--volume-type", default="gp3", show_default=True),
     click.option("--placement-group", help="Name of one that there is."),
     click.option("--tenancy", type=click.Choice(["default", "dedicated"]), default="default"),
-    click.option("--tag", help="KEY=VALUE on everything; repeatable.", **MORE),
-    click.option("--conf", help="Spark setting NAME=VALUE; repeatable.", **MORE),
+    click.option("--tag", help="KEY=VALUE on everything; repeatable.", multiple=True),
+    click.option("--conf", help="Spark setting NAME=VALUE; repeatable.", multiple=True),
     click.option("--requirements", type=FILE, help="pip requirements for all machines."),
     click.option("--spark-version", help="Default: the newest that sparknn takes."),
     click.option("--bootstrap", type=FILE, help="Program that root runs at first boot."),
-    click.option("--read", help="s3:// path that jobs may read; repeatable.", **MORE),
-    click.option("--write", help="s3:// path that jobs may read and write; repeatable.", **MORE),
+    click.option("--read", help="s3:// path that jobs may read; repeatable.", multiple=True),
+    click.option(
+        "--write", help="s3:// path that jobs may read and write; repeatable.", multiple=True
+    ),
     click.option("--instance-profile", help="One that there is; makes no role."),
     click.option(
         "--idle", default="1h", show_default=True, help="End when idle so long, or never."
@@ -155,7 +158,7 @@ def register(group: click.Group) -> None:
     @click.argument("script", type=FILE)
     @click.argument("arguments", nargs=-1)
     @launching
-    @click.option("--file", "files", type=FILE, help="Further file of the job.", **MORE)
+    @click.option("--file", "files", type=FILE, help="Further file of the job.", multiple=True)
     @click.option("--keep-on-failure", is_flag=True, help="Destroy only when the job succeeds.")
     def run(
         call: Call,
