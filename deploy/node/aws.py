@@ -201,11 +201,11 @@ class Services:
         self.open("autoscaling", "POST", body=body, headers=kind).close()
 
     def report(self, role: str, state: str, error: str = "") -> None:
-        """Write this machine's ready object."""
+        """Write this machine's ready, or failed, object."""
         settings, instance = self.settings, metadata("meta-data/instance-id")
         about = {"role": role, "instance": instance, "state": state, "error": error}
         about.update(address=metadata("meta-data/local-ipv4"), time=int(time.time()))
-        key = f"{settings['prefix']}/run/{settings['launch_id']}/ready/{instance}.json"
+        key = f"{settings['prefix']}/run/{settings['launch_id']}/{state}/{instance}.json"
         self.put(key.lstrip("/"), json.dumps(about).encode())
 
 

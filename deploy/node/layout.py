@@ -36,12 +36,20 @@ def ready_prefix(prefix: str, launch_id: str) -> str:
 
 
 def ready_key(prefix: str, launch_id: str, instance: str) -> str:
-    """The key of the object that says that a machine is ready, or why it is not.
+    """The key of the object that says that a machine is ready.
 
     Its JSON has `role`, `instance`, `address`, `state` ("ready" or "failed"), `error` and `time`
     (seconds since the epoch).
     """
     return ready_prefix(prefix, launch_id) + instance + ".json"
+
+
+def failed_prefix(prefix: str, launch_id: str) -> str:
+    """What the keys of machines begin with that could not be set up; their JSON says why.
+
+    Apart from the ready ones, so that one listing tells of all machines and nothing need be read.
+    """
+    return _join(prefix, "run", launch_id, "failed") + "/"
 
 
 def upload_key(prefix: str, launch_id: str, job: str, name: str) -> str:
