@@ -114,6 +114,13 @@ def test_a_job_trains_from_s3a_and_its_logs_are_in_the_bucket(lab, machines, tra
     assert any("/events/eventlog_v2_" in key for key in lab.keys(logs))
 
 
+def test_the_shell_is_pyspark_on_the_cluster(machines):
+    said = machines[0].run(
+        "echo 'print(\"rows\", sc.range(0, 99, 1, 4).count())' | sparknn-node shell"
+    )
+    assert "rows 99" in said.stdout
+
+
 def test_a_killed_job_ends_with_its_spark_and_says_so(lab, machines):
     master = machines[0]
     submit_training(lab, master, "doomed")

@@ -41,10 +41,11 @@ def gather(hadoop: str, directory: Path) -> list[Path]:
     ):
         if version is None:  # Hadoop before 3.4.2 does without
             continue
-        jar = directory / f"{name}-{version}.jar"
+        slim = name == "bundle"
+        jar = directory / f"{name}-{version}{'-slim' * slim}.jar"
         if not jar.exists():
             whole = artifact(group, name, version, "jar", directory)
-            _slim(whole, jar) if name == "bundle" else shutil.copyfile(whole, jar)
+            (_slim if slim else shutil.copyfile)(whole, jar)
         found.append(jar)
     for stray in directory.glob("*.download"):
         stray.unlink()

@@ -121,7 +121,7 @@ def main() -> None:
         services = aws.Services(json.load(file))
     try:
         sys.exit(run(options, services))
-    except (jobs.JobError, aws.RequestError, ValueError) as error:
+    except (jobs.JobError, aws.RequestError, OSError, ValueError) as error:
         sys.exit(f"sparknn-node: {error}")
 
 

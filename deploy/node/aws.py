@@ -15,6 +15,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
 
 METADATA = "http://169.254.169.254/latest/"
 SETTINGS = "/etc/sparknn/settings.json"
@@ -28,12 +30,12 @@ _RETRIED = (429, 500, 502, 503, 504)
 class RequestError(Exception):
     """A service has refused a request, or could not be reached (status 0)."""
 
-    def __init__(self, status, url, text):
+    def __init__(self, status: int, url: str, text: str) -> None:
         super().__init__(f"{url}: {status} {text}")
         self.status = status
 
 
-def _open(request, timeout=30):
+def _open(request: urllib.request.Request, timeout: float = 30) -> Any:
     try:
         return _OPENER.open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -43,7 +45,7 @@ def _open(request, timeout=30):
         raise RequestError(0, request.full_url, str(error)) from None
 
 
-def metadata(path):
+def metadata(path: str) -> str | None:
     """The text at a path of the metadata service; None where there is nothing (404)."""
     ask = urllib.request.Request(METADATA + "api/token", method="PUT")
     ask.add_header("X-aws-ec2-metadata-token-ttl-seconds", "300")
@@ -59,7 +61,10 @@ def metadata(path):
         raise
 
 
-def sign(method, url, region, service, headers, payload, credentials, now):
+def sign(
+    method: str, url: str, region: str, service: str, headers: Mapping[str, str], payload: str,
+    credentials: Mapping[str, str], now: float,
+) -> dict[str, str]:  # fmt: skip
     """The headers of a request with its signature (AWS Signature Version 4).
 
     Parameters: `payload` is the SHA-256 of the body in hexadecimal, `credentials` has the
@@ -92,19 +97,19 @@ def sign(method, url, region, service, headers, payload, credentials, now):
     return headers
 
 
-def _quote(text, safe="", *unused):
+def _quote(text: str, *unused: object) -> str:
     return urllib.parse.quote(text, safe="-_.~")
 
 
 class Services:
     """The AWS services as one machine of a launch uses them; `settings` is user data's JSON."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
-        self._credentials = None
+        self._credentials: dict[str, str] = {}
         self._until = 0.0
 
-    def credentials(self):
+    def credentials(self) -> dict[str, str]:
         """The instance profile's credentials, asked for anew every five minutes."""
         if time.time() > self._until:
             folder = "meta-data/iam/security-credentials/"
@@ -115,7 +120,7 @@ class Services:
             self._until = time.time() + 300
         return self._credentials
 
-    def url(self, service):
+    def url(self, service: str) -> str:
         """The endpoint of a service, without a slash at the end."""
         override = self.settings["endpoints"].get(service)
         if override:
@@ -123,11 +128,12 @@ class Services:
         region = self.settings["region"]
         return f"https://{service}.{region}.amazonaws.com" + (".cn" * region.startswith("cn-"))
 
-    def open(self, service, method, path="/", query=(), body=b"", headers=None, attempts=5):
+    def open(
+        self, service: str, method: str, path: str = "/", body: bytes = b"",
+        headers: Mapping[str, str] | None = None, attempts: int = 5,
+    ) -> Any:  # fmt: skip
         """Send a signed request, again where that may help; the answer is open for reading."""
         url = self.url(service) + path
-        if query:
-            url += "?" + urllib.parse.urlencode(query, quote_via=_quote)
         for attempt in range(attempts):
             try:
                 payload = hashlib.sha256(body).hexdigest()
@@ -142,13 +148,13 @@ class Services:
                     raise
                 time.sleep(min(2**attempt, 10))
 
-    def object(self, method, key, body=b"", query=()):
-        """A request for an object of the cluster's bucket (for the bucket where key is empty)."""
+    def object(self, method: str, key: str, body: bytes = b"") -> Any:
+        """A request for an object of the cluster's bucket; the answer is open for reading."""
         path = f"/{self.settings['bucket']}/" + urllib.parse.quote(key, safe="/-_.~")
         owner = {"x-amz-expected-bucket-owner": self.settings["account"]}
-        return self.open("s3", method, path, query, body, owner)
+        return self.open("s3", method, path, body, owner)
 
-    def get(self, key):
+    def get(self, key: str) -> bytes | None:
         """An object's bytes; None where there is none."""
         try:
             with self.object("GET", key) as answer:
@@ -158,11 +164,11 @@ class Services:
                 return None
             raise
 
-    def put(self, key, body):
+    def put(self, key: str, body: bytes) -> None:
         """Write an object."""
         self.object("PUT", key, body).close()
 
-    def download(self, key, path, sha256):
+    def download(self, key: str, path: str, sha256: str) -> None:
         """Fetch an object to a file, and raise ValueError if it is not the one meant."""
         digest = hashlib.sha256()
         partial = f"{path}.part"
@@ -175,7 +181,7 @@ class Services:
             raise ValueError(f"{key} has been changed: SHA-256 {digest.hexdigest()}, not {sha256}")
         os.replace(partial, path)
 
-    def parameter(self, name):
+    def parameter(self, name: str) -> str:
         """The value of a SecureString parameter."""
         body = json.dumps({"Name": name, "WithDecryption": True}).encode()
         kind = {
@@ -185,7 +191,7 @@ class Services:
         with self.open("ssm", "POST", body=body, headers=kind) as answer:
             return json.loads(answer.read())["Parameter"]["Value"]
 
-    def end_group(self):
+    def end_group(self) -> None:
         """Take the workers' Auto Scaling group to zero, for good."""
         fields = {"Action": "UpdateAutoScalingGroup", "Version": "2011-01-01"}
         fields.update(AutoScalingGroupName=self.settings["group"])
@@ -194,7 +200,7 @@ class Services:
         body = urllib.parse.urlencode(fields).encode()
         self.open("autoscaling", "POST", body=body, headers=kind).close()
 
-    def report(self, role, state, error=""):
+    def report(self, role: str, state: str, error: str = "") -> None:
         """Write this machine's ready, or failed, object."""
         settings, instance = self.settings, metadata("meta-data/instance-id")
         about = {"role": role, "instance": instance, "state": state, "error": error}
@@ -203,7 +209,7 @@ class Services:
         self.put(key.lstrip("/"), json.dumps(about).encode())
 
 
-def patiently(action, seconds):
+def patiently(action: Callable[[], Any], seconds: float) -> Any:
     """Call until it works, for so long: a new instance profile takes a while to spread."""
     until = time.monotonic() + seconds
     while True:
@@ -215,7 +221,7 @@ def patiently(action, seconds):
             time.sleep(2)
 
 
-def set_deadline(deadline):
+def set_deadline(deadline: float) -> None:
     """Have systemd shut this machine down at a time, also after it was started again."""
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(deadline))
     folder = "/etc/systemd/system/sparknn-deadline"
@@ -227,7 +233,7 @@ def set_deadline(deadline):
     subprocess.run(["systemctl", "enable", "--now", "sparknn-deadline.timer"], check=True)
 
 
-def give_up(services, role, error):
+def give_up(services: Services, role: str, error: Exception) -> None:
     """Say why this machine cannot boot, and end it after the time that idleness would take."""
     settings = services.settings
     try:
@@ -240,7 +246,7 @@ def give_up(services, role, error):
                 services.end_group()
 
 
-def boot(role, settings):
+def boot(role: str, settings: Mapping[str, Any]) -> None:
     """Fetch the program of this machine and start it: what user data does."""
     services = Services(settings)
     os.umask(0o022)

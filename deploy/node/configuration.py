@@ -162,8 +162,9 @@ def units(role: str, address: str, spark_home: str) -> dict[str, str]:
             **common,
         )
     else:
-        # The plus sign: joining reads the launch's settings, which only root may.
+        # The plus sign: as root, who alone writes to that directory. It ends by itself.
         joining = f"EnvironmentFile=-{RUNTIME}/master.env\nExecStartPre=+{COMMAND} join\n"
+        joining += "TimeoutStartSec=infinity\n"
         spark = _SPARK.format(
             title="worker",
             before=joining,

@@ -24,6 +24,7 @@ class Copier:
 
     def __init__(self, services: aws.Services, job: str, folder: str) -> None:
         self.services, self.job, self.folder = services, job, folder
+        self.status_key = layout.status_key(services.settings["prefix"], job)
         self._sent = dict.fromkeys(STREAMS, 0)
         self._events: dict[str, int] = {}
 

@@ -183,13 +183,13 @@ def run(services: aws.Services, job: str) -> int:
             start_new_session=True,
         )  # fmt: skip
     killed = _end_on_sigterm(process)
-    code = _copy_until_it_ends(services, job, folder, process)
+    copier = Copier(services, job, folder)
+    code = _copy_until_it_ends(copier, process)
     state = "killed" if killed else "finished" if code == 0 else "failed"
     about.update(state=state, exit=code, ended=int(time.time()), result=closing(folder))
-    key = layout.status_key(services.settings["prefix"], job)
     try:
-        Copier(services, job, folder).copy()
-        services.put(key, json.dumps(about).encode())
+        copier.copy()
+        services.put(copier.status_key, json.dumps(about).encode())
     finally:
         write_status(folder, about)
     return exit_status(about)
@@ -210,16 +210,12 @@ def _end_on_sigterm(process: subprocess.Popen) -> list:
     return killed
 
 
-def _copy_until_it_ends(
-    services: aws.Services, job: str, folder: str, process: subprocess.Popen
-) -> int:
-    copier = Copier(services, job, folder)
-    key = layout.status_key(services.settings["prefix"], job)
+def _copy_until_it_ends(copier: Copier, process: subprocess.Popen) -> int:
     while True:
         try:
             copier.copy()
-            with open(folder + "/status.json", "rb") as file:
-                services.put(key, file.read())
+            with open(copier.folder + "/status.json", "rb") as file:
+                copier.services.put(copier.status_key, file.read())
         except aws.RequestError as error:
             # The job matters more than the copy of its log; the last copy tries again.
             print(f"sparknn-node: {error}", file=sys.stderr)

@@ -53,8 +53,12 @@ def _get_where_readable(services: aws.Services, key: str) -> bytes | None:
 
 
 def join(services: aws.Services) -> None:
-    """Find the master, and name it for the worker's unit."""
-    address = find_master(services)
+    """Find the master, and name it for the worker's unit; say so where there is none."""
+    try:
+        address = find_master(services)
+    except TimeoutError as error:
+        services.report("worker", "failed", str(error))
+        raise
     os.makedirs(RUNTIME, exist_ok=True)
     with open(RUNTIME + "/master.env", "w") as file:
         variables = {"SPARKNN_MASTER": f"spark://{address}:{MASTER_PORT}"}

@@ -13,7 +13,7 @@ from . import aws, jobs, joining
 SPOT_SECONDS = 5
 # Where the drivers' pages are: Spark takes the next port when one is in use.
 DRIVER_PAGES = range(4040, 4056)
-LOGIN_PROCESSES = "ssm-session-worker|sshd: .+@|sparknn-node shell"
+LOGIN_PROCESSES = "ssm-session-worker|sshd.*: .+@|runuser -u spark"
 
 
 class Idleness:
@@ -117,7 +117,8 @@ class Watch:
             master = self.address
             joining.publish(self.services)
         else:
-            master = joining.find_master(self.services)
+            # One look, no waiting: a spot notice may come meanwhile.
+            master = joining.find_master(self.services, patience=0)
         if is_ready(self.role, self.address, master):
             self.services.report(self.role, "ready")
             self.ready = True

@@ -159,9 +159,17 @@ class Cluster:
             return [one["Key"] for page in found for one in page.get("Contents", [])]
 
     def report(self, host: Host, seconds: float = 180) -> dict[str, Any]:
-        """A host's ready object, waited for."""
-        key = layout.ready_key(PREFIX, self.settings.launch_id, host.name)
-        return json.loads(until(lambda: self.get(key), seconds, lambda: self.explain(host)))
+        """What a host has said of itself, waited for: that it is ready, or has failed."""
+        launch = self.settings.launch_id
+        keys = [
+            layout.ready_key(PREFIX, launch, host.name),
+            f"{layout.failed_prefix(PREFIX, launch)}{host.name}.json",
+        ]
+
+        def said() -> bytes | None:
+            return self.get(keys[0]) or self.get(keys[1])
+
+        return json.loads(until(said, seconds, lambda: self.explain(host)))
 
     def explain(self, host: Host) -> str:
         """What a host has logged, for a test that fails."""

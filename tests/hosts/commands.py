@@ -35,6 +35,9 @@ class CommandStandIn:
     def answer(self, headers: Mapping[str, str], environ: dict) -> dict | None:
         """The answer to a request about commands; None for any other request."""
         action = headers.get("x-amz-target", "").removeprefix("AmazonSSM.")
+        if action == "StartSession":
+            # `plugin` is the other end of it.
+            return {"SessionId": str(uuid.uuid4()), "TokenValue": "none", "StreamUrl": "wss://lab"}
         if action not in ("SendCommand", "GetCommandInvocation"):
             return None
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-REGION_ACCOUNT = "{region}:{account}"
+# What stands in place of a body's hash where the body is signed piece by piece, or not at all.
+UNHASHED = ("STREAMING-", "UNSIGNED-")
 
 
 class Denied(Exception):
@@ -42,6 +44,9 @@ def check_signature(
     token = credentials["Token"]
     if headers.get("x-amz-security-token") != token or "x-amz-security-token" not in signed:
         raise Denied("InvalidToken", "the session token is missing, wrong or unsigned")
+    payload = headers.get("x-amz-content-sha256", "")
+    if not payload.startswith(UNHASHED) and payload != hashlib.sha256(body).hexdigest():
+        raise Denied("XAmzContentSHA256Mismatch", "the body is not the one that was signed")
     request = AWSRequest(method, url, {name: headers[name] for name in signed}, body)
     request.context["timestamp"] = headers["x-amz-date"]
     kind = S3SigV4Auth if service == "s3" else SigV4Auth

@@ -9,6 +9,7 @@ sent through Systems Manager are carried out on the hosts (`commands`).
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import sys
@@ -153,8 +154,8 @@ class Front:
         role = KEYS.role(scope[0]) if scope else None
         if role is None:
             raise policy.Denied("AccessDenied", "a request that no role has signed")
-        small = headers.get("x-amz-content-sha256", "").startswith(("STREAMING", "UNSIGNED"))
-        body = b"" if small else read_body(environ)
+        streamed = headers.get("x-amz-content-sha256", "").startswith(policy.UNHASHED)
+        body = b"" if streamed else read_body(environ)
         url = "http://" + headers["host"] + environ["RAW_URI"]
         method = environ["REQUEST_METHOD"]
         policy.check_signature(method, url, headers, body, KEYS.of(role))
@@ -163,8 +164,6 @@ class Front:
 
 def read_body(environ: WSGIEnvironment) -> bytes:
     """A request's body, put back for who reads it next."""
-    import io
-
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return body
