@@ -142,10 +142,17 @@ def inventory(aws: Aws) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {
         "instances": live,
-        "volumes": [one["VolumeId"] for one in ec2.describe_volumes()["Volumes"]],
+        # Those of machines that are gone moto keeps; AWS does not, by DeleteOnTermination, for
+        # which there is a test of its own.
+        "volumes": [
+            one["VolumeId"]
+            for one in ec2.describe_volumes()["Volumes"]
+            if not one["Attachments"] or one["Attachments"][0]["InstanceId"] in live
+        ],
         "interfaces": [
             one["NetworkInterfaceId"]
             for one in ec2.describe_network_interfaces()["NetworkInterfaces"]
+            if "Attachment" not in one or one["Attachment"].get("InstanceId") in live
         ],
         "groups": ec2.describe_security_groups()["SecurityGroups"],
         "templates": ec2.describe_launch_templates()["LaunchTemplates"],

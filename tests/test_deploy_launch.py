@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 from deploy_helpers import (
     BUCKET,
     TYPE,
     calls_of,
+    changes,
     connect,
     few_files,
     inventory,
@@ -20,6 +22,7 @@ from deploy_helpers import (
     report_ready,
     settings,
     some_image,
+    watch,
 )
 
 from deploy import errors
@@ -27,6 +30,7 @@ from deploy.aws import group, instances, network
 from deploy.aws.session import Aws
 from deploy.destroy import destroy
 from deploy.launch import launch, wait_until_ready
+from deploy.names import LAUNCH
 from deploy.plan import make_plan
 from deploy.s3 import Folder
 
@@ -37,18 +41,19 @@ def test_a_launch_takes_as_many_calls_for_100_workers_as_for_one(aws: Aws, endpo
         fresh = connect(endpoint)
         calls = calls_of(fresh)
         plan = launched(fresh, endpoint, f"of-{workers}", workers=workers, auto_terminate=3600)
-        made = len(calls)
+        counted[workers] = list(calls)
+        if workers == 8:
+            continue
         report_ready(aws, plan)
         master = next(one for one in instances.find(aws, plan.names) if one.role == "master")
         calls.clear()
         assert wait_until_ready(fresh, plan, master.id, quiet) == workers
-        counted[workers] = (made, list(calls))
         found = instances.find(aws, plan.names)
         assert sum(one.role == "worker" for one in found) == workers
         assert sum(one.role == "master" for one in found) == 1
+        assert calls == ["s3.ListObjectsV2"]
     assert counted[1] == counted[8] == counted[100]
-    assert counted[1][0] < 30
-    assert counted[1][1] == ["s3.ListObjectsV2"]
+    assert len(counted[1]) < 30
 
 
 def test_a_plan_names_everything_that_its_launch_makes(aws: Aws, endpoint: str) -> None:
@@ -129,16 +134,14 @@ def test_a_loser_that_sees_the_name_taken_late_leaves_the_winner_alone(
 def test_answers_that_get_lost_are_asked_for_again_and_nothing_is_made_twice(
     aws: Aws, endpoint: str
 ) -> None:
-    """Each call but RunInstances, whose token moto does not heed, is done twice."""
-    from botocore.exceptions import ReadTimeoutError
-    from deploy_helpers import changes, watch
-
+    """Each call is done twice, but the two whose repetition moto takes for another machine."""
     empty = inventory(aws)
     patient = connect(endpoint, attempts=2)
     done: set[str] = set()
 
     def twice(name: str, request: Any, send: Any) -> None:
-        if changes(name) and name not in done and name != "ec2.RunInstances":
+        once = ("ec2.RunInstances", "auto-scaling.CreateAutoScalingGroup")
+        if changes(name) and name not in done and name not in once:
             done.add(name)
             send(request)
             raise ReadTimeoutError(endpoint_url=request.url)
@@ -151,6 +154,23 @@ def test_answers_that_get_lost_are_asked_for_again_and_nothing_is_made_twice(
     assert len(after["groups"]) == len(empty["groups"]) + 1
     destroy(aws, names("one"), quiet, pause=0)
     assert inventory(aws) == empty
+
+
+def test_a_group_that_is_there_already_is_adopted_only_by_its_own_launch(
+    aws: Aws, endpoint: str
+) -> None:
+    plan = launched(aws, endpoint)
+    faulty = connect(endpoint)
+
+    def there(name: str, request: Any, send: Any) -> None:
+        if name.endswith("CreateAutoScalingGroup"):
+            raise ClientError({"Error": {"Code": "AlreadyExists", "Message": ""}}, "Create")
+
+    watch(faulty, there)
+    group.create(faulty, plan.names, "lt-1", "subnet-1", 1, False, None, plan.own_tags)
+    with pytest.raises(errors.NameInUseError, match="Auto Scaling group sparknn-one"):
+        others = {**plan.own_tags, LAUNCH: "another"}
+        group.create(faulty, plan.names, "lt-1", "subnet-1", 1, False, None, others)
 
 
 def test_the_master_is_on_demand_where_workers_are_on_spot(aws: Aws, endpoint: str) -> None:
@@ -169,8 +189,10 @@ def test_a_master_of_its_own_type_and_data_volumes(aws: Aws, endpoint: str) -> N
     launched(aws, endpoint, master_instance_type="m5.large", volumes=2, volume_gb=50)
     found = {one.role: one.type for one in instances.find(aws, names("one"))}
     assert found == {"master": "m5.large", "worker": TYPE}
-    sizes = sorted(one["Size"] for one in aws.ec2.describe_volumes()["Volumes"])
-    assert sizes == [30, 30, 50, 50, 50, 50]
+    template = aws.ec2.describe_launch_template_versions(LaunchTemplateName="sparknn-one")
+    data = template["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    volumes = [one["Ebs"]["VolumeSize"] for one in data["BlockDeviceMappings"]]
+    assert volumes == [30, 50, 50]
 
 
 def test_with_a_profile_of_the_users_iam_is_not_touched(aws: Aws, endpoint: str) -> None:
