@@ -230,7 +230,8 @@ def steps(directory: Path, folder: Folder, delete: bool, checksum: bool) -> list
             if checksum:
                 same = folder.digest(name) == file_digest(path)
             else:
-                same = there.changed.timestamp() >= status.st_mtime
+                # S3 knows whole seconds only.
+                same = there.changed.timestamp() >= int(status.st_mtime)
             if same:
                 continue
         todo.append(Step("upload", name, path, status.st_size))
