@@ -92,8 +92,7 @@ class Folder:
 
     def find(self, below: str = "") -> Iterator[Found]:
         """Yield the objects whose names begin so, in order."""
-        start = self.key(below) if below or self.prefix else ""
-        start += "/" if self.prefix and not below else ""
+        start = self.key(below)
         with translated(f"s3://{self.bucket}/{start}"):
             for page in self.aws.pages("s3", "list_objects_v2", Prefix=start, **self.owner):
                 for one in page.get("Contents", []):

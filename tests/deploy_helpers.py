@@ -175,6 +175,9 @@ def inventory(aws: Aws) -> dict[str, Any]:
         "parameters": aws.ssm.describe_parameters()["Parameters"],
         "buckets": [one["Name"] for one in aws.s3.list_buckets()["Buckets"]],
     }
+    # moto keeps the actions of groups that are gone, too.
+    groups = {one[0] for one in found["auto scaling"]}
+    found["actions"] = [one for one in found["actions"] if one["AutoScalingGroupName"] in groups]
     for bucket in found["buckets"]:
         pages = aws.s3.list_object_versions(Bucket=bucket)
         versions = pages.get("Versions", []) + pages.get("DeleteMarkers", [])
@@ -238,16 +241,9 @@ class Fault:
         self.hit = name
         if self.way == "refused":
             answer = {"Code": "UnauthorizedOperation", "Message": "not you"}
-            raise ClientError({"Error": answer}, name.split(".")[1])
+            about = {"HTTPStatusCode": 403, "HTTPHeaders": {}}
+            raise ClientError({"Error": answer, "ResponseMetadata": about}, name.split(".")[1])
         send(request)
         if self.way == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise ReadTimeoutError(endpoint_url=request.url)
-
-
-def launch_and_be_killed(endpoint: str, number: int, name: str) -> None:
-    """Launch, in a process of its own, and be killed after the n-th change; else exit with 7."""
-    aws = connect(endpoint)
-    Fault(aws, number, "killed")
-    launched(aws, endpoint, name, auto_terminate=3600)
-    os._exit(7)

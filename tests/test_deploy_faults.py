@@ -6,8 +6,12 @@ one's, is there all the time.
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +20,6 @@ from deploy_helpers import (
     changes,
     connect,
     inventory,
-    launch_and_be_killed,
     launched,
     names,
     quiet,
@@ -85,18 +88,39 @@ def test_a_launch_in_which_any_one_question_is_refused_leaves_nothing(
     assert number > 8
 
 
+@pytest.fixture
+def killer(aws: Aws, endpoint: str) -> Iterator[Callable[[int], int]]:
+    """A function that has a launch killed after its n-th change, and returns its exit status."""
+    tests = Path(__file__).resolve().parent
+    path = os.pathsep.join([str(tests), str(tests.parent)])
+    process = subprocess.Popen(
+        [sys.executable, str(tests / "scripts" / "deploy_killed.py"), endpoint],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin and process.stdout
+    to, back = process.stdin, process.stdout
+
+    def kill(number: int) -> int:
+        print(number, file=to, flush=True)
+        return int(back.readline())
+
+    yield kill
+    to.close()
+    back.close()
+    assert process.wait(30) == 0
+
+
 def test_a_launch_killed_after_any_change_is_removed_by_destroy(
-    aws: Aws, endpoint: str, before: dict[str, Any]
+    aws: Aws, before: dict[str, Any], killer: Callable[[int], int]
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deploy_helpers"])
     for number in range(MOST):
-        process = context.Process(target=launch_and_be_killed, args=(endpoint, number, "one"))
-        process.start()
-        process.join(60)
-        if process.exitcode == 7:
+        status = killer(number)
+        if status == 7:
             break
-        assert process.exitcode == -signal.SIGKILL
+        assert status == -signal.SIGKILL
         assert leftovers(aws, names("one")), number
         destroy_twice(aws)
         assert inventory(aws) == before, number

@@ -248,7 +248,10 @@ def checked(aws: Aws, endpoint: str) -> Iterator[Aws]:
 
 def _check(endpoint: str, after: str) -> None:
     request = urllib.request.Request(
-        f"{endpoint}/moto-api/reset-auth", data=after.encode(), method="POST"
+        f"{endpoint}/moto-api/reset-auth",
+        data=after.encode(),
+        headers={"content-type": "text/plain"},
+        method="POST",
     )
     urllib.request.urlopen(request).close()
 
