@@ -18,6 +18,7 @@ from deploy.s3 import Folder, empty, is_empty
 __all__ = ["Leftover", "destroy", "leftovers", "stays"]
 
 PAUSE_SECONDS = 3.0
+"""Between two looks at what is ending."""
 END_SECONDS = 600.0
 
 
@@ -113,11 +114,10 @@ def destroy(
     say: Callable[[str], object],
     launch: str | None = None,
     where: Where | None = None,
-    pause: float = PAUSE_SECONDS,
 ) -> list[Leftover]:
     """Remove a cluster, and return what was removed: nothing where there is nothing.
 
-    Parameters are those of `leftovers`; pause: seconds between two looks at what is ending. What
+    Parameters are those of `leftovers`. What
     cannot be removed does not keep the rest from going, except the secret, and with it the name.
 
     Raises
@@ -133,7 +133,7 @@ def destroy(
         count = sum(one.kind == "instance" for one in machines)
         say(f"ending {count} machine{'s' * (count != 1)}")
         try:
-            _end_machines(aws, names, machines, launch, pause)
+            _end_machines(aws, names, machines, launch)
         except DeployError as error:
             problems["machines"] = error
     for one in rest:
@@ -141,7 +141,7 @@ def destroy(
             continue
         say(f"removing {one}")
         try:
-            _remove(aws, names, one, pause)
+            _remove(aws, names, one)
         except DeployError as error:
             problems[str(one)] = error
     if problems:
@@ -153,9 +153,7 @@ def destroy(
     return found
 
 
-def _end_machines(
-    aws: Aws, names: Names, machines: list[Leftover], launch: str | None, pause: float
-) -> None:
+def _end_machines(aws: Aws, names: Names, machines: list[Leftover], launch: str | None) -> None:
     """End the group and all machines, and wait until they are gone.
 
     While the group is being deleted, a machine may still appear that it was just starting.
@@ -172,16 +170,16 @@ def _end_machines(
             return None
         return True
 
-    until(gone, END_SECONDS, pause, "machines did not end in ten minutes")
+    until(gone, END_SECONDS, PAUSE_SECONDS, "machines did not end in ten minutes")
 
 
-def _remove(aws: Aws, names: Names, one: Leftover, pause: float) -> None:
+def _remove(aws: Aws, names: Names, one: Leftover) -> None:
     if one.kind == "launch template":
         template.delete(aws, one.name)
     elif one.kind in ("instance profile", "role"):
         identity.delete(aws, names, one.kind)
     elif one.kind == "security group":
-        network.delete_group(aws, one.name, pause=pause)
+        network.delete_group(aws, one.name, pause=PAUSE_SECONDS)
     elif one.kind == "objects":
         empty(Folder.at(aws, one.name))
     elif one.kind == "parameter":

@@ -44,8 +44,8 @@ def before(aws: Aws, endpoint: str) -> dict[str, Any]:
 
 def destroy_twice(aws: Aws) -> None:
     """Destroy the cluster, and see that a second time there is nothing to do."""
-    destroy(aws, names("one"), quiet, pause=0)
-    assert destroy(aws, names("one"), quiet, pause=0) == []
+    destroy(aws, names("one"), quiet)
+    assert destroy(aws, names("one"), quiet) == []
 
 
 @pytest.mark.parametrize("way", ["refused", "lost"])
@@ -66,7 +66,7 @@ def test_a_launch_in_which_any_one_change_fails_cleans_up_after_itself(
             break
         hit.append(fault.hit)
         assert inventory(aws) == before, f"{fault.hit} {way}"
-        assert destroy(aws, names("one"), quiet, pause=0) == [], f"{fault.hit} {way}"
+        assert destroy(aws, names("one"), quiet) == [], f"{fault.hit} {way}"
     assert inventory(aws) == before
     assert {"ssm.PutParameter", "ec2.RunInstances", "iam.CreateRole"} <= set(hit)
     assert "auto-scaling.PutScheduledUpdateGroupAction" in hit
@@ -139,7 +139,7 @@ def test_a_destroy_in_which_any_one_change_fails_can_be_repeated(
         faulty = connect(endpoint)
         fault = Fault(faulty, number, way)
         try:
-            destroy(faulty, names("one"), quiet, pause=0)
+            destroy(faulty, names("one"), quiet)
         except errors.LeftoverError as error:
             assert "deploy destroy one" in str(error)
         destroy_twice(aws)
@@ -154,7 +154,7 @@ def test_the_name_stays_taken_while_anything_is_left(aws: Aws, endpoint: str) ->
     faulty = connect(endpoint)
     Fault(faulty, 0, "refused", counts=lambda call: call == "ec2.DeleteSecurityGroup")
     with pytest.raises(errors.LeftoverError, match="sg-"):
-        destroy(faulty, names("one"), quiet, pause=0)
+        destroy(faulty, names("one"), quiet)
     with pytest.raises(errors.NameInUseError):
         launched(aws, endpoint)
     assert [one.kind for one in leftovers(aws, names("one"))] == ["security group", "parameter"]

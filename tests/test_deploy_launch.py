@@ -116,7 +116,7 @@ def test_of_two_launches_with_one_name_one_wins_and_keeps_all(aws: Aws, endpoint
     winner = plans[1 - lost[0]]
     machines = instances.find(aws, winner.names)
     assert [one.launch for one in machines] == [winner.launch_id] * 2
-    destroy(aws, winner.names, quiet, pause=0)
+    destroy(aws, winner.names, quiet)
     assert inventory(aws) == empty
 
 
@@ -152,7 +152,7 @@ def test_answers_that_get_lost_are_asked_for_again_and_nothing_is_made_twice(
     after = inventory(aws)
     assert len(after["instances"]) == 2
     assert len(after["groups"]) == len(empty["groups"]) + 1
-    destroy(aws, names("one"), quiet, pause=0)
+    destroy(aws, names("one"), quiet)
     assert inventory(aws) == empty
 
 
@@ -199,7 +199,7 @@ def test_with_a_profile_of_the_users_iam_is_not_touched(aws: Aws, endpoint: str)
     aws.iam.create_instance_profile(InstanceProfileName="theirs")
     calls = calls_of(aws)
     launched(aws, endpoint, instance_profile="theirs")
-    destroy(aws, names("one"), quiet, pause=0)
+    destroy(aws, names("one"), quiet)
     assert {call for call in calls if call.startswith("iam.")} == {"iam.GetInstanceProfile"}
     with pytest.raises(errors.SettingsError, match="no instance profile nobodys"):
         launched(aws, endpoint, instance_profile="nobodys")

@@ -224,7 +224,7 @@ def test_the_owner_of_the_bucket_is_checked_on_every_call(aws: Aws, endpoint: st
 
     watch(aws, look)
     launched(aws, endpoint)
-    destroy(aws, names("one"), quiet, pause=0)
+    destroy(aws, names("one"), quiet)
     assert unchecked == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ class Aws:
         endpoint: str | None = None,
         attempts: int = 6,
     ) -> None:
+        # AWS's other tools heed AWS_REGION, boto3 does not.
+        region = region or os.environ.get("AWS_REGION")
         with translated():
             self.session = boto3.Session(profile_name=profile, region_name=region)
         if not self.session.region_name:
