@@ -2,11 +2,12 @@
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
 
-from deploy.node import aws, configuration, copying, disks, jobs, joining, setup, watch
+from deploy.node import aws, configuration, copying, disks, java, jobs, joining, setup, watch
 
 KEYS = {"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "se/cret+", "Token": "to/ken=="}
 SETTINGS = {
@@ -264,3 +265,15 @@ def test_a_notice_decommissions_once_and_a_look_that_fails_does_not_end_the_watc
     for _ in range(4):
         one.look()
     assert asked == [1]
+
+
+def test_java_is_not_asked_for_the_module_that_it_does_not_have(tmp_path):
+    runtime = tmp_path / "run time"
+    (runtime / "lib").mkdir(parents=True)
+    (runtime / "lib" / "jspawnhelper").touch()
+    (runtime / "bin").mkdir()
+    (runtime / "bin" / "java").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    java.make_home(str(runtime), str(tmp_path / "home"))
+    command = [tmp_path / "home" / "bin" / "java", "-cp", "a b", java.QUESTION, "Main", "*", ""]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == "<-cp><a b><Main><*><>"

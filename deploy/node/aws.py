@@ -151,8 +151,10 @@ class Services:
     def object(self, method: str, key: str, body: bytes = b"") -> Any:
         """A request for an object of the cluster's bucket; the answer is open for reading."""
         path = f"/{self.settings['bucket']}/" + urllib.parse.quote(key, safe="/-_.~")
-        owner = {"x-amz-expected-bucket-owner": self.settings["account"]}
-        return self.open("s3", method, path, body, owner)
+        headers = {"x-amz-expected-bucket-owner": self.settings["account"]}
+        if method == "PUT":
+            headers["content-type"] = "application/octet-stream"
+        return self.open("s3", method, path, body, headers)
 
     def get(self, key: str) -> bytes | None:
         """An object's bytes; None where there is none."""
