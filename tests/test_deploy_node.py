@@ -236,7 +236,7 @@ def test_executors_get_the_memory_that_the_smallest_worker_offers(monkeypatch):
 
 def test_a_worker_waits_for_the_master_of_its_own_launch(monkeypatch):
     bucket = Bucket()
-    monkeypatch.setattr(aws, "metadata", lambda path: "10.0.0.1")
+    monkeypatch.setattr(aws, "address", lambda: "10.0.0.1")
     with pytest.raises(TimeoutError, match="no master"):
         joining.find_master(bucket, patience=0, pause=0)
     joining.publish(bucket)

@@ -61,6 +61,11 @@ def metadata(path: str) -> str | None:
         raise
 
 
+def address() -> str:
+    """This machine's private address."""
+    return metadata("meta-data/local-ipv4") or ""
+
+
 def sign(
     method: str, url: str, region: str, service: str, headers: Mapping[str, str], payload: str,
     credentials: Mapping[str, str], now: float,
@@ -205,8 +210,14 @@ class Services:
     def report(self, role: str, state: str, error: str = "") -> None:
         """Write this machine's ready, or failed, object."""
         settings, instance = self.settings, metadata("meta-data/instance-id")
-        about = {"role": role, "instance": instance, "state": state, "error": error}
-        about.update(address=metadata("meta-data/local-ipv4"), time=int(time.time()))
+        about = {
+            "role": role,
+            "instance": instance,
+            "address": address(),
+            "state": state,
+            "error": error,
+            "time": int(time.time()),
+        }
         key = f"{settings['prefix']}/run/{settings['launch_id']}/{state}/{instance}.json"
         self.put(key.lstrip("/"), json.dumps(about).encode())
 

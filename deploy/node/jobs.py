@@ -66,18 +66,33 @@ def submit(
             raise JobError(f"a file of a job cannot be named {name}")
         services.download(key, f"{folder}/{name}", sha256)
     script = next(iter(files))
-    about = {"job": job, "script": script, "arguments": list(arguments), "conf": list(conf)}
-    about.update(state="submitted", exit=None, result=None, submitted=int(time.time()))
+    about = {
+        "job": job,
+        "script": script,
+        "arguments": list(arguments),
+        "conf": list(conf),
+        "state": "submitted",
+        "exit": None,
+        "result": None,
+        "submitted": int(time.time()),
+    }
     for stream in ("stdout", "stderr"):
         open(f"{folder}/{stream}", "ab").close()
     write_status(folder, about)
     subprocess.run(["chown", "-R", f"{ACCOUNT}:{ACCOUNT}", folder], check=True)
-    properties = ["KillMode=mixed", f"TimeoutStopSec={GRACE_SECONDS + 30}"]
-    properties += ["EnvironmentFile=/etc/sparknn/environment"]
-    properties += [f"EnvironmentFile={configuration.RUNTIME}/disks.env"]
-    options = [f"--property={value}" for value in properties]
-    unit = ["systemd-run", f"--unit={unit_of(job)}", f"--uid={ACCOUNT}", f"--gid={ACCOUNT}"]
-    subprocess.run([*unit, "--collect", *options, COMMAND, "run-job", job], check=True)
+    _start_unit(job)
+
+
+def _start_unit(job: str) -> None:
+    properties = [
+        "KillMode=mixed",
+        f"TimeoutStopSec={GRACE_SECONDS + 30}",
+        "EnvironmentFile=/etc/sparknn/environment",
+        f"EnvironmentFile={configuration.RUNTIME}/disks.env",
+    ]
+    options = [f"--unit={unit_of(job)}", f"--uid={ACCOUNT}", f"--gid={ACCOUNT}", "--collect"]
+    options += [f"--property={value}" for value in properties]
+    subprocess.run(["systemd-run", *options, COMMAND, "run-job", job], check=True)
 
 
 def write_status(folder: str, about: Mapping) -> None:
@@ -154,7 +169,9 @@ def exit_status(about: Mapping) -> int:
     return about["exit"] if about["exit"] >= 0 else 128 - about["exit"]
 
 
-def submit_command(about: Mapping, folder: str, master: str, workers: Sequence[Mapping]) -> list:
+def submit_command(
+    about: Mapping, folder: str, master: str, workers: Sequence[Mapping]
+) -> list[str]:
     """The command line of spark-submit: executors get all the memory that their workers offer."""
     conf = []
     if workers:

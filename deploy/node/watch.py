@@ -99,7 +99,7 @@ class Watch:
     def __init__(self, services: aws.Services) -> None:
         self.services = services
         self.role = services.settings["role"]
-        self.address = aws.metadata("meta-data/local-ipv4")
+        self.address = aws.address()
         self.idleness = Idleness(services.settings["idle_seconds"], time.monotonic())
         self.ready = self.noticed = False
 
