@@ -85,7 +85,11 @@ def sign(
         headers["x-amz-security-token"] = credentials["Token"]
     names = ";".join(sorted(headers))
     query = sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
-    canonical = [method, parts.path or "/", urllib.parse.urlencode(query, quote_via=_quote)]
+    canonical = [
+        method,
+        parts.path or "/",
+        urllib.parse.urlencode(query, quote_via=urllib.parse.quote),
+    ]
     canonical += [f"{name}:{headers[name].strip()}" for name in sorted(headers)]
     text = "\n".join([*canonical, "", names, payload])
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -100,10 +104,6 @@ def sign(
     )
     del headers["host"]
     return headers
-
-
-def _quote(text: str, *unused: object) -> str:
-    return urllib.parse.quote(text, safe="-_.~")
 
 
 class Services:
@@ -121,7 +121,7 @@ class Services:
             role = metadata(folder)
             if not role:
                 raise RequestError(404, METADATA + folder, "no instance profile yet")
-            self._credentials = json.loads(metadata(folder + role.split()[0]))
+            self._credentials = json.loads(metadata(folder + role.split()[0]) or "{}")
             self._until = time.time() + 300
         return self._credentials
 
