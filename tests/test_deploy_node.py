@@ -7,7 +7,18 @@ import time
 
 import pytest
 
-from deploy.node import aws, configuration, copying, disks, java, jobs, joining, setup, watch
+from deploy.node import (
+    __main__,
+    aws,
+    configuration,
+    copying,
+    disks,
+    java,
+    jobs,
+    joining,
+    setup,
+    watch,
+)
 
 KEYS = {"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "se/cret+", "Token": "to/ken=="}
 SETTINGS = {
@@ -232,6 +243,15 @@ def test_executors_get_the_memory_that_the_smallest_worker_offers(monkeypatch):
     assert command[:3] == ["/spark/bin/spark-submit", "--master", "spark://10.0.0.1:7077"]
     assert "spark.executor.memory=2048m" in command
     assert command[-3:] == ["/jobs/j/s.py", "--input", "s3a://b/x y"]
+
+
+def test_a_scripts_own_options_are_left_to_it():
+    words = ["submit", "j", "--file", "s.py", "key", "00", "--conf", "a=b"]
+    options = __main__.parse([*words, "--", "--input", "x", "--", "--conf"])
+    assert options.job == "j" and options.file == [["s.py", "key", "00"]]
+    assert options.conf == ["a=b"]
+    assert options.arguments == ["--input", "x", "--", "--conf"]
+    assert __main__.parse(words).arguments == []
 
 
 def test_a_worker_waits_for_the_master_of_its_own_launch(monkeypatch):
