@@ -137,25 +137,41 @@ def test_units_name_no_secret_and_run_spark_without_rights():
 
 
 def lsblk(*devices):
-    names = ("path", "type", "model", "mountpoint")
-    return json.dumps({"blockdevices": [dict(zip(names, one[:4])) | one[4] for one in devices]})
+    names = ("path", "model", "fstype", "label", "mountpoint")
+    described = [{"type": "disk", **dict(zip(names, one))} for one in devices]
+    return json.dumps({"blockdevices": described})
 
 
-def test_only_blank_instance_store_disks_are_formatted():
+def test_blank_disks_are_formatted_and_those_of_an_earlier_boot_mounted():
     found = disks.plan(
         lsblk(
-            ("/dev/nvme0n1", "disk", "Amazon Elastic Block Store", None, {}),
-            ("/dev/nvme2n1", "disk", disks.MODEL + "  ", None, {}),
-            ("/dev/nvme1n1", "disk", disks.MODEL, None, {}),
-            ("/dev/nvme3n1", "disk", disks.MODEL, "/data", {}),
-            ("/dev/nvme4n1", "disk", disks.MODEL, None, {"children": [{"path": "/dev/nvme4n1p1"}]}),
-            ("/dev/loop0", "loop", None, "/snap", {}),
+            ("/dev/nvme2n1", disks.INSTANCE_STORE + "  ", None, None, None),
+            ("/dev/nvme1n1", disks.VOLUME, "ext4", "sparknn", None),
+            ("/dev/nvme3n1", disks.VOLUME, None, None, None),
         )
     )
     assert found == [
-        ("/dev/nvme1n1", "/mnt/sparknn/nvme1n1"),
-        ("/dev/nvme2n1", "/mnt/sparknn/nvme2n1"),
+        ("/dev/nvme1n1", "/mnt/sparknn/nvme1n1", False),
+        ("/dev/nvme2n1", "/mnt/sparknn/nvme2n1", True),
+        ("/dev/nvme3n1", "/mnt/sparknn/nvme3n1", True),
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None},
+        {"model": "QEMU HARDDISK"},
+        {"type": "loop"},
+        {"mountpoint": "/data"},
+        {"children": [{"path": "/dev/nvme0n1p1"}]},
+        {"fstype": "xfs", "label": "mine"},
+    ],
+)
+def test_a_disk_that_is_somebodys_is_left_alone(change):
+    disk = json.loads(lsblk(("/dev/nvme0n1", disks.VOLUME, None, None, None)))["blockdevices"][0]
+    assert disks.plan(json.dumps({"blockdevices": [disk]}))
+    assert not disks.plan(json.dumps({"blockdevices": [{**disk, **change}]}))
 
 
 def test_idleness_is_counted_from_the_last_look_that_found_work():

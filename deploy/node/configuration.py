@@ -101,7 +101,7 @@ def read_environment(text: str) -> dict[str, str]:
 
 _DISKS = f"""\
 [Unit]
-Description=Blank instance-store disks, formatted and mounted for Spark
+Description=Disks beside the root, formatted where blank and mounted for Spark
 Before=sparknn-master.service sparknn-worker.service
 
 [Service]
