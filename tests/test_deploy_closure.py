@@ -34,6 +34,13 @@ def test_s3as_version_is_that_of_the_hadoop_in_spark(tmp_path):
         closure._hadoop_version(make_zip(tmp_path / "other.whl", **{"pyspark/x": ""}))
 
 
+def test_sparks_version_is_that_installed_here_unless_it_is_pinned():
+    import pyspark
+
+    assert closure._spark_version(["xgboost", "pyspark-client==1"]) == pyspark.__version__
+    assert closure._spark_version(["xgboost", "pyspark == 4.0.1"]) == "4.0.1"
+
+
 def test_an_architecture_that_ec2_has_not_is_refused(tmp_path):
     with pytest.raises(ClosureError, match="x86_64 and arm64"):
         closure.build("sparc", "3.12", [], tmp_path)
