@@ -3,7 +3,6 @@
 What stands in for EC2, S3, Systems Manager and systemd here is told in docs/deploy-nodes.md.
 """
 
-import io
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from hosts.cluster import BUCKET, GROUP, PREFIX, SECRET, build_boot_files, clust
 from hosts.lab import why_not
 
 from deploy.node import layout
+from sparknn import load_numpy
 
 WHY_NOT = why_not()
 # Continuous integration says that its machine must be able to.
@@ -172,7 +172,7 @@ def test_the_metadata_service_of_version_one_is_refused(machines):
     assert machines[0].run(asked).stdout == "401"
 
 
-def test_a_spot_notice_in_mid_fit_leaves_the_weights_unchanged(lab, machines, trained):
+def test_a_spot_notice_in_mid_fit_leaves_the_weights_unchanged(lab, machines, trained, tmp_path):
     master, _, victim = machines
     submit_training(lab, master, "noticed")
     until(lambda: "CoarseGrainedExecutorBackend" in processes(victim), 60)
@@ -180,20 +180,18 @@ def test_a_spot_notice_in_mid_fit_leaves_the_weights_unchanged(lab, machines, tr
     about = lab.wait(master, "noticed")
     assert about["exit"] == 0, lab.output(master, "noticed")
     assert "ecommission" in victim.run("cat /var/log/units/sparknn-worker.service").stdout
-    expected, found = (weights(lab, job) for job in ("first", "noticed"))
+    expected, found = (weights(lab, job, tmp_path) for job in ("first", "noticed"))
     np.testing.assert_array_equal(found, expected)
 
 
-def weights(lab, job):
-    """All arrays that a job has saved, one after the other."""
-    import pyarrow.parquet
-
-    tables = [
-        pyarrow.parquet.read_table(io.BytesIO(lab.get(key))).to_pandas()
-        for key in sorted(lab.keys(f"output/{job}/"))
-        if key.endswith(".parquet")
-    ]
-    return np.concatenate([np.hstack(column) for table in tables for column in table.to_numpy().T])
+def weights(lab, job, folder):
+    """A saved perceptron's weights, fetched from the bucket."""
+    for key in lab.keys(f"output/{job}/"):
+        path = folder / key
+        if not key.endswith("/"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(lab.get(key))
+    return load_numpy(folder / "output" / job).weights
 
 
 def test_an_idle_cluster_takes_its_group_to_zero_and_shuts_its_master_down(lab, machines):

@@ -66,16 +66,8 @@ def submit(
             raise JobError(f"a file of a job cannot be named {name}")
         services.download(key, f"{folder}/{name}", sha256)
     script = next(iter(files))
-    about = {
-        "job": job,
-        "script": script,
-        "arguments": list(arguments),
-        "conf": list(conf),
-        "state": "submitted",
-        "exit": None,
-        "result": None,
-        "submitted": int(time.time()),
-    }
+    about: dict = {"job": job, "script": script, "arguments": list(arguments), "conf": list(conf)}
+    about.update(state="submitted", exit=None, result=None, submitted=int(time.time()))
     for stream in ("stdout", "stderr"):
         open(f"{folder}/{stream}", "ab").close()
     write_status(folder, about)
