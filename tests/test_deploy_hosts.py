@@ -134,7 +134,7 @@ def test_a_worker_without_the_secret_is_refused(lab, machines):
     host = machines[1]
     script = (
         "set -a; . /etc/sparknn/environment; SPARK_CONF_DIR=/tmp/none; SPARK_WORKER_DIR=/tmp/w; "
-        "timeout 15 $SPARK_HOME/bin/spark-class org.apache.spark.deploy.worker.Worker "
+        "timeout 25 $SPARK_HOME/bin/spark-class org.apache.spark.deploy.worker.Worker "
         f"--host {host.address} --webui-port 0 spark://{machines[0].address}:7077 2>&1"
     )
     said = host.run(script, check=False).stdout

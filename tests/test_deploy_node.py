@@ -240,6 +240,26 @@ def test_a_jobs_result_is_the_json_object_that_it_printed_last(printed, result, 
     assert jobs.closing(str(tmp_path)) == result
 
 
+@pytest.mark.parametrize(("age", "said"), [(5, "running"), (600, "lost")])
+def test_a_job_whose_unit_is_gone_is_reported_lost_but_not_while_it_starts(
+    age, said, tmp_path, monkeypatch
+):
+    folder = tmp_path / "j"
+    folder.mkdir()
+    for name in ("stdout", "stderr"):
+        (folder / name).write_bytes(b"")
+    about = {"job": "j", "state": "running", "submitted": time.time() - age}
+    jobs.write_status(str(folder), about)
+    monkeypatch.setattr(jobs, "JOBS", str(tmp_path))
+    monkeypatch.setattr(jobs, "_unit_is_active", lambda job: False)
+    bucket = Bucket()
+    for _ in range(2):
+        jobs.report_lost(bucket)
+    assert json.loads((folder / "status.json").read_text())["state"] == said
+    keys = ["sparknn/night/logs/j/status.json"] if said == "lost" else []
+    assert bucket.writes == keys
+
+
 @pytest.mark.parametrize("job", ["", "../x", "a b", "-x", "x" * 65])
 def test_a_jobs_id_cannot_leave_its_directory(job):
     with pytest.raises(jobs.JobError, match="job's id"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,8 @@ JOBS = STATE + "/jobs"
 COPY_SECONDS = 10
 # How long Spark has to end by itself when a job is killed, in seconds.
 GRACE_SECONDS = 30
+# After so many seconds a job that has no unit will not get one.
+LOST_SECONDS = 60
 ENDED = ("finished", "failed", "killed", "lost")
 
 
@@ -130,6 +133,22 @@ def all_jobs() -> list[dict]:
     return sorted((status(name) for name in known), key=lambda about: about["submitted"])
 
 
+def report_lost(services: aws.Services) -> None:
+    """Say in the bucket, too, of jobs that have ended without a word that they are lost.
+
+    Whoever follows a job reads the bucket alone.
+    """
+    for about in all_jobs():
+        folder = folder_of(about["job"])
+        # A job that has just been submitted has no unit for a moment.
+        young = time.time() - about["submitted"] < LOST_SECONDS
+        if about["state"] == "lost" and not young and _read(folder + "/status.json") != about:
+            copier = Copier(services, about["job"], folder)
+            copier.copy()
+            services.put(copier.status_key, json.dumps(about).encode())
+            write_status(folder, about)
+
+
 def kill(job: str) -> None:
     """Stop a job, and return when it has ended."""
     if status(job)["state"] not in ENDED:
@@ -208,10 +227,14 @@ def _end_on_sigterm(process: subprocess.Popen) -> list:
     """Hand a SIGTERM on to Spark as Ctrl-C, then as a kill; the list is not empty afterwards."""
     killed: list[int] = []
 
+    def send(number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
     def end(number: int, frame: object) -> None:
         killed.append(number)
-        os.killpg(process.pid, signal.SIGINT)
-        timer = threading.Timer(GRACE_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        send(signal.SIGINT)
+        timer = threading.Timer(GRACE_SECONDS, send, (signal.SIGKILL,))
         timer.daemon = True
         timer.start()
 

@@ -110,6 +110,7 @@ class Watch:
         if self.role == "worker":
             _forgiving(self._look_for_spot_notice)
         else:
+            _forgiving(lambda: jobs.report_lost(self.services))
             _forgiving(self._look_for_idleness)
 
     def _report_when_ready(self) -> None:
