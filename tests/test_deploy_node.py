@@ -2,11 +2,23 @@
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
 
-from deploy.node import aws, configuration, copying, disks, jobs, joining, setup, watch
+from deploy.node import (
+    __main__,
+    aws,
+    configuration,
+    copying,
+    disks,
+    java,
+    jobs,
+    joining,
+    setup,
+    watch,
+)
 
 KEYS = {"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "se/cret+", "Token": "to/ken=="}
 SETTINGS = {
@@ -125,25 +137,41 @@ def test_units_name_no_secret_and_run_spark_without_rights():
 
 
 def lsblk(*devices):
-    names = ("path", "type", "model", "mountpoint")
-    return json.dumps({"blockdevices": [dict(zip(names, one[:4])) | one[4] for one in devices]})
+    names = ("path", "model", "fstype", "label", "mountpoint")
+    described = [{"type": "disk", **dict(zip(names, one))} for one in devices]
+    return json.dumps({"blockdevices": described})
 
 
-def test_only_blank_instance_store_disks_are_formatted():
+def test_blank_disks_are_formatted_and_those_of_an_earlier_boot_mounted():
     found = disks.plan(
         lsblk(
-            ("/dev/nvme0n1", "disk", "Amazon Elastic Block Store", None, {}),
-            ("/dev/nvme2n1", "disk", disks.MODEL + "  ", None, {}),
-            ("/dev/nvme1n1", "disk", disks.MODEL, None, {}),
-            ("/dev/nvme3n1", "disk", disks.MODEL, "/data", {}),
-            ("/dev/nvme4n1", "disk", disks.MODEL, None, {"children": [{"path": "/dev/nvme4n1p1"}]}),
-            ("/dev/loop0", "loop", None, "/snap", {}),
+            ("/dev/nvme2n1", disks.INSTANCE_STORE + "  ", None, None, None),
+            ("/dev/nvme1n1", disks.VOLUME, "ext4", "sparknn", None),
+            ("/dev/nvme3n1", disks.VOLUME, None, None, None),
         )
     )
     assert found == [
-        ("/dev/nvme1n1", "/mnt/sparknn/nvme1n1"),
-        ("/dev/nvme2n1", "/mnt/sparknn/nvme2n1"),
+        ("/dev/nvme1n1", "/mnt/sparknn/nvme1n1", False),
+        ("/dev/nvme2n1", "/mnt/sparknn/nvme2n1", True),
+        ("/dev/nvme3n1", "/mnt/sparknn/nvme3n1", True),
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None},
+        {"model": "QEMU HARDDISK"},
+        {"type": "loop"},
+        {"mountpoint": "/data"},
+        {"children": [{"path": "/dev/nvme0n1p1"}]},
+        {"fstype": "xfs", "label": "mine"},
+    ],
+)
+def test_a_disk_that_is_somebodys_is_left_alone(change):
+    disk = json.loads(lsblk(("/dev/nvme0n1", disks.VOLUME, None, None, None)))["blockdevices"][0]
+    assert disks.plan(json.dumps({"blockdevices": [disk]}))
+    assert not disks.plan(json.dumps({"blockdevices": [{**disk, **change}]}))
 
 
 def test_idleness_is_counted_from_the_last_look_that_found_work():
@@ -212,6 +240,26 @@ def test_a_jobs_result_is_the_json_object_that_it_printed_last(printed, result, 
     assert jobs.closing(str(tmp_path)) == result
 
 
+@pytest.mark.parametrize(("age", "said"), [(5, "running"), (600, "lost")])
+def test_a_job_whose_unit_is_gone_is_reported_lost_but_not_while_it_starts(
+    age, said, tmp_path, monkeypatch
+):
+    folder = tmp_path / "j"
+    folder.mkdir()
+    for name in ("stdout", "stderr"):
+        (folder / name).write_bytes(b"")
+    about = {"job": "j", "state": "running", "submitted": time.time() - age}
+    jobs.write_status(str(folder), about)
+    monkeypatch.setattr(jobs, "JOBS", str(tmp_path))
+    monkeypatch.setattr(jobs, "_unit_is_active", lambda job: False)
+    bucket = Bucket()
+    for _ in range(2):
+        jobs.report_lost(bucket)
+    assert json.loads((folder / "status.json").read_text())["state"] == said
+    keys = ["sparknn/night/logs/j/status.json"] if said == "lost" else []
+    assert bucket.writes == keys
+
+
 @pytest.mark.parametrize("job", ["", "../x", "a b", "-x", "x" * 65])
 def test_a_jobs_id_cannot_leave_its_directory(job):
     with pytest.raises(jobs.JobError, match="job's id"):
@@ -233,9 +281,18 @@ def test_executors_get_the_memory_that_the_smallest_worker_offers(monkeypatch):
     assert command[-3:] == ["/jobs/j/s.py", "--input", "s3a://b/x y"]
 
 
+def test_a_scripts_own_options_are_left_to_it():
+    words = ["submit", "j", "--file", "s.py", "key", "00", "--conf", "a=b"]
+    options = __main__.parse([*words, "--", "--input", "x", "--", "--conf"])
+    assert options.job == "j" and options.file == [["s.py", "key", "00"]]
+    assert options.conf == ["a=b"]
+    assert options.arguments == ["--input", "x", "--", "--conf"]
+    assert __main__.parse(words).arguments == []
+
+
 def test_a_worker_waits_for_the_master_of_its_own_launch(monkeypatch):
     bucket = Bucket()
-    monkeypatch.setattr(aws, "metadata", lambda path: "10.0.0.1")
+    monkeypatch.setattr(aws, "address", lambda: "10.0.0.1")
     with pytest.raises(TimeoutError, match="no master"):
         joining.find_master(bucket, patience=0, pause=0)
     joining.publish(bucket)
@@ -264,3 +321,15 @@ def test_a_notice_decommissions_once_and_a_look_that_fails_does_not_end_the_watc
     for _ in range(4):
         one.look()
     assert asked == [1]
+
+
+def test_java_is_not_asked_for_the_module_that_it_does_not_have(tmp_path):
+    runtime = tmp_path / "run time"
+    (runtime / "lib").mkdir(parents=True)
+    (runtime / "lib" / "jspawnhelper").touch()
+    (runtime / "bin").mkdir()
+    (runtime / "bin" / "java").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    java.make_home(str(runtime), str(tmp_path / "home"))
+    command = [tmp_path / "home" / "bin" / "java", "-cp", "a b", java.QUESTION, "Main", "*", ""]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == "<-cp><a b><Main><*><>"

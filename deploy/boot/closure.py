@@ -39,7 +39,8 @@ def build(
     ----------
     architecture : "x86_64" or "arm64", as EC2 names them.
     python_version : of the image, as "3.12".
-    requirements : further packages, as pip's requirement lines.
+    requirements : further packages, as pip's requirement lines; one may pin Spark's version, as
+        "pyspark==4.1.0", which is otherwise that installed here.
     directory : where the files go. Of an earlier call's, Spark's wheel and the jars are kept if
         they fit; other wheels there are removed.
 
@@ -55,7 +56,7 @@ def build(
     if architecture not in _MACHINES:
         raise ClosureError(f"no such architecture: {architecture}; there are x86_64 and arm64")
     directory.mkdir(parents=True, exist_ok=True)
-    spark = _spark_wheel(directory)
+    spark = _spark_wheel(directory, _spark_version(requirements))
     for wheel in directory.glob("*.whl"):
         if wheel != spark:
             wheel.unlink()
@@ -109,9 +110,17 @@ def _build_ours(directory: Path) -> None:
         _pip("wheel", "--no-deps", "--wheel-dir", str(directory), folder)
 
 
-def _spark_wheel(directory: Path) -> Path:
-    """Spark as a wheel: of the version installed here, so that driver and caller agree."""
-    version = metadata.version("pyspark")
+def _spark_version(requirements: Sequence[str]) -> str:
+    """The version of Spark that a requirement pins; without one, that installed here."""
+    for requirement in requirements:
+        found = re.fullmatch(r"pyspark\s*==\s*([\w.]+)", requirement.strip())
+        if found:
+            return found.group(1)
+    return metadata.version("pyspark")
+
+
+def _spark_wheel(directory: Path, version: str) -> Path:
+    """Spark as a wheel, which is published as source."""
     wheel = directory / f"pyspark-{version}-py2.py3-none-any.whl"
     if not wheel.exists():
         _pip("wheel", "--no-deps", "--wheel-dir", str(directory), f"pyspark=={version}")

@@ -21,19 +21,18 @@ def parser() -> argparse.ArgumentParser:
     add("join", help="find the master (systemd does, before a worker)")
     add("watch", help="watch this machine (systemd does)")
     add("decommission", help="have this worker take no more tasks")
-    add("shell", help="pyspark on the cluster").add_argument("arguments", nargs="*")
+    add("shell", help="pyspark on the cluster; its arguments come after --")
     fetch = add("fetch", help="fetch an object of the cluster's bucket to a file")
     fetch.add_argument("key")
     fetch.add_argument("sha256")
     fetch.add_argument("path")
-    submit = add("submit", help="start a job")
+    submit = add("submit", help="start a job; the arguments of its script come after --")
     submit.add_argument("job")
     submit.add_argument(
         "--file", nargs=3, action="append", required=True, metavar=("NAME", "KEY", "SHA256"),
         help="a file of the job in the bucket; the first is its script",
     )  # fmt: skip
     submit.add_argument("--conf", action="append", default=[], metavar="NAME=VALUE")
-    submit.add_argument("arguments", nargs="*", help="after --: those of the script")
     add("jobs", help="the status of all jobs, a line of JSON each")
     for name, text in (
         ("run-job", "run a job (systemd does)"),
@@ -47,6 +46,15 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("--stream", choices=("stdout", "stderr"), default="stderr")
     logs.add_argument("--offset", type=int, default=0, help="bytes to leave out (default 0)")
     return top
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The options of a command line, with what comes after `--` as `arguments`."""
+    # Not by argparse, which would give up at an option among them.
+    end = words.index("--") if "--" in words else len(words)
+    options = parser().parse_args(words[:end])
+    options.arguments = words[end + 1 :]
+    return options
 
 
 def run(options: argparse.Namespace, services: aws.Services) -> int:
@@ -116,7 +124,7 @@ def shell(arguments: list[str]) -> None:
 
 def main() -> None:
     """The program."""
-    options = parser().parse_args()
+    options = parse(sys.argv[1:])
     with open(aws.SETTINGS) as file:
         services = aws.Services(json.load(file))
     try:

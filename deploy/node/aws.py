@@ -61,6 +61,11 @@ def metadata(path: str) -> str | None:
         raise
 
 
+def address() -> str:
+    """This machine's private address."""
+    return metadata("meta-data/local-ipv4") or ""
+
+
 def sign(
     method: str, url: str, region: str, service: str, headers: Mapping[str, str], payload: str,
     credentials: Mapping[str, str], now: float,
@@ -80,7 +85,11 @@ def sign(
         headers["x-amz-security-token"] = credentials["Token"]
     names = ";".join(sorted(headers))
     query = sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
-    canonical = [method, parts.path or "/", urllib.parse.urlencode(query, quote_via=_quote)]
+    canonical = [
+        method,
+        parts.path or "/",
+        urllib.parse.urlencode(query, quote_via=urllib.parse.quote),
+    ]
     canonical += [f"{name}:{headers[name].strip()}" for name in sorted(headers)]
     text = "\n".join([*canonical, "", names, payload])
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -95,10 +104,6 @@ def sign(
     )
     del headers["host"]
     return headers
-
-
-def _quote(text: str, *unused: object) -> str:
-    return urllib.parse.quote(text, safe="-_.~")
 
 
 class Services:
@@ -116,7 +121,7 @@ class Services:
             role = metadata(folder)
             if not role:
                 raise RequestError(404, METADATA + folder, "no instance profile yet")
-            self._credentials = json.loads(metadata(folder + role.split()[0]))
+            self._credentials = json.loads(metadata(folder + role.split()[0]) or "{}")
             self._until = time.time() + 300
         return self._credentials
 
@@ -151,8 +156,10 @@ class Services:
     def object(self, method: str, key: str, body: bytes = b"") -> Any:
         """A request for an object of the cluster's bucket; the answer is open for reading."""
         path = f"/{self.settings['bucket']}/" + urllib.parse.quote(key, safe="/-_.~")
-        owner = {"x-amz-expected-bucket-owner": self.settings["account"]}
-        return self.open("s3", method, path, body, owner)
+        headers = {"x-amz-expected-bucket-owner": self.settings["account"]}
+        if method == "PUT":
+            headers["content-type"] = "application/octet-stream"
+        return self.open("s3", method, path, body, headers)
 
     def get(self, key: str) -> bytes | None:
         """An object's bytes; None where there is none."""
@@ -203,8 +210,14 @@ class Services:
     def report(self, role: str, state: str, error: str = "") -> None:
         """Write this machine's ready, or failed, object."""
         settings, instance = self.settings, metadata("meta-data/instance-id")
-        about = {"role": role, "instance": instance, "state": state, "error": error}
-        about.update(address=metadata("meta-data/local-ipv4"), time=int(time.time()))
+        about = {
+            "role": role,
+            "instance": instance,
+            "address": address(),
+            "state": state,
+            "error": error,
+            "time": int(time.time()),
+        }
         key = f"{settings['prefix']}/run/{settings['launch_id']}/{state}/{instance}.json"
         self.put(key.lstrip("/"), json.dumps(about).encode())
 

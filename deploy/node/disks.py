@@ -1,4 +1,4 @@
-"""Instance-store disks: blank at every boot, and then formatted and mounted for Spark."""
+"""Disks beside the root: formatted where they are blank, and mounted for Spark at every boot."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ import subprocess
 
 from . import configuration
 
-MODEL = "Amazon EC2 NVMe Instance Storage"
+INSTANCE_STORE = "Amazon EC2 NVMe Instance Storage"
+VOLUME = "Amazon Elastic Block Store"
+# Tells our file systems from others, which are left alone.
+LABEL = "sparknn"
 MOUNTS = "/mnt/sparknn"
 
 
-def plan(lsblk: str) -> list[tuple[str, str]]:
-    """Which device is mounted where: (device, mount point), from lsblk's JSON.
+def plan(lsblk: str) -> list[tuple[str, str, bool]]:
+    """What is done with which disk, from lsblk's JSON: (device, mount point, whether to format).
 
-    Only whole disks of instance store which carry nothing: no partition, no mount point.
+    Only whole disks of EC2's without partitions and mount point. Instance store comes back blank
+    after a stop, a volume with the file system that the first boot has given it.
     """
-    devices = json.loads(lsblk)["blockdevices"]
-    blank = sorted(
-        device["path"]
-        for device in devices
-        if device["type"] == "disk"
-        and (device["model"] or "").strip() == MODEL
-        and not device.get("children")
-        and not device["mountpoint"]
-    )
-    return [(path, f"{MOUNTS}/{os.path.basename(path)}") for path in blank]
+    found = []
+    for disk in json.loads(lsblk)["blockdevices"]:
+        model = (disk["model"] or "").strip()
+        if disk["type"] != "disk" or model not in (INSTANCE_STORE, VOLUME):
+            continue
+        if disk.get("children") or disk["mountpoint"]:
+            continue
+        if not disk["fstype"] or disk["label"] == LABEL:
+            path = disk["path"]
+            found.append((path, f"{MOUNTS}/{os.path.basename(path)}", not disk["fstype"]))
+    return sorted(found)
 
 
 def mount() -> None:
     """Format and mount, and tell Spark's units which directories are theirs."""
-    columns = "PATH,TYPE,MODEL,MOUNTPOINT"
+    columns = "PATH,TYPE,MODEL,MOUNTPOINT,FSTYPE,LABEL"
     lsblk = subprocess.run(
         ["lsblk", "--json", "--output", columns], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-    for device, folder in plan(lsblk):
-        # No reserved blocks and no discarding of a disk that is blank: ready within a second.
-        options = ["-F", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=1"]
-        subprocess.run(["mkfs.ext4", *options, device], check=True)
+    for device, folder, blank in plan(lsblk):
+        if blank:
+            # No reserved blocks and no discarding of what is blank: ready within a second.
+            options = ["-F", "-q", "-m", "0", "-L", LABEL, "-E", "nodiscard,lazy_itable_init=1"]
+            subprocess.run(["mkfs.ext4", *options, device], check=True)
         os.makedirs(folder, exist_ok=True)
         subprocess.run(["mount", "-o", "noatime", device, folder], check=True)
     # Those that are mounted already count too: this may run twice in one boot.
-    mounted = sorted(os.listdir(MOUNTS)) if os.path.isdir(MOUNTS) else []
-    folders = [f"{MOUNTS}/{name}" for name in mounted if os.path.ismount(f"{MOUNTS}/{name}")]
+    names = sorted(os.listdir(MOUNTS)) if os.path.isdir(MOUNTS) else []
+    folders = [f"{MOUNTS}/{name}/local" for name in names if os.path.ismount(f"{MOUNTS}/{name}")]
     write_local_directories(folders or [configuration.STATE + "/local"])
 
 

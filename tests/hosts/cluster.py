@@ -51,7 +51,12 @@ def machine_policy() -> dict[str, Any]:
             allow("s3:GetObject s3:PutObject", f"{bucket}/{PREFIX}/logs/*"),
             allow("s3:ListBucket", bucket),
             allow("ssm:GetParameter", f"arn:aws:ssm:{place}:parameter{SECRET_NAME}"),
-            allow("autoscaling:UpdateAutoScalingGroup", group, NumericEquals=to_zero),
+            allow(
+                "autoscaling:UpdateAutoScalingGroup",
+                group,
+                NumericEquals=to_zero,
+                ArnEquals={"ec2:SourceInstanceARN": f"arn:aws:ec2:{place}:instance/i-master"},
+            ),
         ],
     }
 

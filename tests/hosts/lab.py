@@ -100,9 +100,12 @@ class Host:
 
     def run(self, command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the host as root, as Systems Manager's agent would."""
-        return subprocess.run(
-            enter(self.pid, command), capture_output=True, text=True, check=check, timeout=120
+        done = subprocess.run(
+            enter(self.pid, command), capture_output=True, text=True, check=False, timeout=120
         )
+        if check and done.returncode:
+            raise RuntimeError(f"{self.name}: {command}\n{done.stdout}\n{done.stderr}")
+        return done
 
     def read(self, path: str) -> str:
         """A file on the host."""

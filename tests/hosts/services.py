@@ -159,7 +159,12 @@ class Front:
         url = "http://" + headers["host"] + environ["RAW_URI"]
         method = environ["REQUEST_METHOD"]
         policy.check_signature(method, url, headers, body, KEYS.of(role))
-        policy.check_policy(told("roles")[role], policy.wanted(method, url, headers, body, ACCOUNT))
+        asked = policy.wanted(method, url, headers, body, ACCOUNT)
+        instance = told("hosts")[environ["REMOTE_ADDR"]]["instance"]
+        for _, _, conditions in asked:
+            arn = f"arn:aws:ec2:{scope[1]}:{ACCOUNT}:instance/{instance}"
+            conditions["ec2:SourceInstanceARN"] = arn
+        policy.check_policy(told("roles")[role], asked)
 
 
 def read_body(environ: WSGIEnvironment) -> bytes:
