@@ -6,10 +6,12 @@ they are, and then they come up by themselves, all at once.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +68,26 @@ def launch(
         place = (directory or Path(spare)) / f"{plan.image.architecture}-{plan.image.python}"
         place.mkdir(parents=True, exist_ok=True)
         say("gathering the boot files")
-        settings = plan.settings
-        files = dict(
-            (build or closure.build)(
-                plan.image.architecture, plan.image.python, settings.requirements, place
-            )
-        )
-        paths = {name: place / name for name in files}
-        if settings.bootstrap is not None:
-            files["bootstrap"] = file_digest(settings.bootstrap)
-            paths["bootstrap"] = settings.bootstrap
-        # Before anything is made, because it may be too long.
-        scripts = {role: render(node_settings(plan, role, files)) for role in ("master", "worker")}
         try:
-            master = _make(aws, plan, say, paths, scripts)
-            return wait_until_ready(aws, plan, master, say) if wait else settings.workers
+            with _alone_in(place):
+                digests = (build or closure.build)(
+                    plan.image.architecture, plan.image.python, plan.settings.requirements, place
+                )
+                scripts = _make_boot_files(aws, plan, say, digests, place)
+            master = _make_machines(aws, plan, say, scripts)
+            return wait_until_ready(aws, plan, master, say) if wait else plan.settings.workers
         except BaseException as error:
             with undisturbed():
                 _clean_up(aws, plan, say, error)
             raise
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep launches that begin at once from changing each other's boot files."""
+    with (directory.parent / f"{directory.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def node_settings(plan: Plan, role: str, files: Mapping[str, str]) -> NodeSettings:
@@ -128,15 +131,28 @@ def record_of(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _make(aws: Aws, plan: Plan, say: Say, paths: dict[str, Path], scripts: dict[str, str]) -> str:
-    """Make everything, the machines last; returns the master's id."""
-    settings, names = plan.settings, plan.names
-    secret.create(aws, names, plan.secret_tags)
+def _make_boot_files(
+    aws: Aws, plan: Plan, say: Say, digests: Mapping[str, str], directory: Path
+) -> dict[str, str]:
+    """Take the name, and upload the boot files; returns the user data by role."""
+    settings = plan.settings
+    files, paths = dict(digests), {name: directory / name for name in digests}
+    if settings.bootstrap is not None:
+        files["bootstrap"] = file_digest(settings.bootstrap)
+        paths["bootstrap"] = settings.bootstrap
+    # Before anything is made, because it may be too long.
+    scripts = {role: render(node_settings(plan, role, files)) for role in ("master", "worker")}
+    secret.create(aws, plan.names, plan.secret_tags)
     folder = Folder(aws, settings.bucket, settings.prefix)
     say(f"uploading {len(paths)} boot files to s3://{settings.bucket}/{settings.prefix}/boot/")
     folder.put("boot/cluster.json", json.dumps(record_of(plan)).encode())
-    boot = Folder(aws, settings.bucket, layout.boot_key(settings.prefix, ""))
-    upload_all(boot, paths)
+    upload_all(Folder(aws, settings.bucket, layout.boot_key(settings.prefix, "")), paths)
+    return scripts
+
+
+def _make_machines(aws: Aws, plan: Plan, say: Say, scripts: dict[str, str]) -> str:
+    """Make everything else, the machines last; returns the master's id."""
+    settings, names = plan.settings, plan.names
     say("making the security group, the role and the launch template")
     members = network.create_group(aws, names, plan.place.vpc, settings.ssh_from, plan.own_tags)
     if not settings.instance_profile:

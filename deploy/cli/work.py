@@ -13,7 +13,7 @@ import click
 from deploy import history, jobs
 from deploy.cli.common import Call, command
 from deploy.cli.following import follow, write
-from deploy.errors import NoSuchClusterError
+from deploy.errors import NoSuchClusterError, StateError
 
 __all__ = ["register"]
 
@@ -62,10 +62,11 @@ def _register_jobs(group: click.Group) -> None:
     @click.argument("name")
     @placed
     def jobs_(call: Call, name: str, bucket: str | None, prefix: str | None) -> None:
-        """List the jobs, the oldest first."""
-        if bucket is None:
+        """List the jobs, the oldest first; also when the cluster is gone."""
+        try:
             found = jobs.jobs_of(call.aws, call.cluster(name))
-        else:
+        except (NoSuchClusterError, StateError):
+            # Nobody is there to ask: what jobs left in the bucket tells.
             found = jobs.finished_jobs(call.logs_folder(name, bucket, prefix))
         lines = [f"{one['job']}: {one['state']} ({one.get('exit')})" for one in found]
         call.answer(found, "\n".join(lines) or "no jobs")
