@@ -195,6 +195,25 @@ def test_a_master_of_its_own_type_and_data_volumes(aws: Aws, endpoint: str) -> N
     assert volumes == [30, 50, 50]
 
 
+def test_a_new_profile_is_given_time_to_spread(
+    aws: Aws, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(instances.time, "sleep", waits.append)
+    faulty = connect(endpoint)
+
+    def spreading(name: str, request: Any, send: Any) -> None:
+        if name == "ec2.RunInstances" and len(waits) < 2:
+            words = "Value (sparknn-one-us-east-1) is invalid. Invalid IAM Instance Profile name"
+            answer = {"Code": "InvalidParameterValue", "Message": words}
+            raise ClientError({"Error": answer}, "RunInstances")
+
+    watch(faulty, spreading)
+    launched(faulty, endpoint)
+    assert len(waits) == 2
+    assert [one.role for one in instances.find(aws, names("one"))].count("master") == 1
+
+
 def test_with_a_profile_of_the_users_iam_is_not_touched(aws: Aws, endpoint: str) -> None:
     aws.iam.create_instance_profile(InstanceProfileName="theirs")
     calls = calls_of(aws)
@@ -314,7 +333,7 @@ def test_user_data_too_long_stops_a_launch_before_anything_is_made(aws: Aws, end
         ({"instance_type": "m9.huge"}, errors.ImageError, "no instance type m9.huge"),
         ({"ami": "ami-12345678"}, errors.ImageError, "no image ami-12345678"),
         ({"instance_type": "m6g.large"}, errors.ImageError, "is for x86_64"),
-        ({"subnet": "subnet-12345678"}, errors.AwsError, "subnet-12345678"),
+        ({"subnet": "subnet-12345678"}, errors.NotReachableError, "no subnet for subnet-1"),
         ({"zone": "us-east-1x"}, errors.NotReachableError, "no subnet for us-east-1x"),
         ({"key_name": "k", "ssh_from": ("1.2.3.4/32",)}, errors.SettingsError, "--key-name k"),
     ],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from deploy_helpers import (
     watch,
 )
 
+from deploy import cluster as clusters
 from deploy import errors
 from deploy.aws import instances
 from deploy.aws.policy import Grants
@@ -256,23 +259,44 @@ def _check(endpoint: str, after: str) -> None:
     urllib.request.urlopen(request).close()
 
 
-def test_a_caller_without_rights_is_told_which_one_is_missing(
+def caller(checked: Aws, endpoint: str, actions: list[str]) -> Aws:
+    """Return clients of a user who may do these actions only, with the checks on."""
+    keys = checked.iam.create_access_key(UserName="nobody")["AccessKey"]
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    checked.iam.put_user_policy(UserName="nobody", PolicyName="some", PolicyDocument=document)
+    found = Aws(REGION, endpoint=endpoint, attempts=1)
+    found.session._session.set_credentials(keys["AccessKeyId"], keys["SecretAccessKey"])
+    _check(endpoint, "0")
+    return found
+
+
+def test_a_caller_without_rights_is_told_which_one_is_missing(checked: Aws, endpoint: str) -> None:
+    given = settings(endpoint)
+    aws = caller(checked, endpoint, ["s3:*", "sts:*"])
+    with pytest.raises(errors.PermissionsError, match="lack the right to DescribeInstanceTypes"):
+        make_plan(aws, given)
+
+
+def test_the_rights_that_the_docs_name_are_enough_for_a_cluster(
     checked: Aws, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = checked.iam.create_access_key(UserName="nobody")["AccessKey"]
-    given = settings(endpoint)
-    allowed = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": ["s3:*", "sts:*"], "Resource": "*"}],
-    }
-    checked.iam.put_user_policy(
-        UserName="nobody", PolicyName="some", PolicyDocument=json.dumps(allowed)
-    )
-    caller = Aws(REGION, endpoint=endpoint, attempts=1)
-    caller.session._session.set_credentials(keys["AccessKeyId"], keys["SecretAccessKey"])
-    _check(endpoint, "0")
-    with pytest.raises(errors.PermissionsError, match="lack the right to DescribeInstanceTypes"):
-        make_plan(caller, given)
+    text = (Path(__file__).resolve().parent.parent / "docs" / "deploy.md").read_text()
+    actions = re.findall(r"^([a-z0-9]+:[A-Z]\w+\*?)$", text, re.M)
+    assert len(actions) > 40
+    settings(endpoint)
+    # moto goes by the call's name where AWS asks for s3:ListBucket.
+    aws = caller(checked, endpoint, [*actions, "s3:HeadBucket"])
+    plan = launched(aws, endpoint, auto_terminate=3600)
+    cluster = clusters.find(aws, "one")
+    assert clusters.describe(aws, cluster)["state"] == "running"
+    assert [one["name"] for one in clusters.list_all(aws)] == ["one"]
+    clusters.add_workers(aws, cluster, 1, quiet, None)
+    monkeypatch.setattr(clusters, "on_machines", lambda *_, **__: [])
+    clusters.remove_workers(aws, clusters.find(aws, "one"), 1, quiet, force=False)
+    clusters.stop(aws, clusters.find(aws, "one"))
+    clusters.start(aws, clusters.find(aws, "one"), quiet, None)
+    assert destroy(aws, plan.names, quiet)
 
 
 def test_a_forged_signature_is_refused_in_one_line(checked: Aws, endpoint: str) -> None:
