@@ -333,6 +333,7 @@ def test_user_data_too_long_stops_a_launch_before_anything_is_made(aws: Aws, end
         ({"instance_type": "m9.huge"}, errors.ImageError, "no instance type m9.huge"),
         ({"ami": "ami-12345678"}, errors.ImageError, "no image ami-12345678"),
         ({"instance_type": "m6g.large"}, errors.ImageError, "is for x86_64"),
+        ({"master_instance_type": "m6g.large"}, errors.ImageError, "different architectures"),
         ({"subnet": "subnet-12345678"}, errors.NotReachableError, "no subnet for subnet-1"),
         ({"zone": "us-east-1x"}, errors.NotReachableError, "no subnet for us-east-1x"),
         ({"key_name": "k", "ssh_from": ("1.2.3.4/32",)}, errors.SettingsError, "--key-name k"),
@@ -375,6 +376,30 @@ def test_a_private_subnet_without_endpoints_is_refused_with_their_names(
         make_plan(aws, settings(endpoint, subnet=subnet))
     plan = make_plan(aws, settings(endpoint, subnet=subnet, idle=None))
     assert not plan.public_address
+
+
+def test_a_private_subnet_behind_a_nat_gateway_will_do(aws: Aws, endpoint: str) -> None:
+    subnets = aws.ec2.describe_subnets()["Subnets"]
+    vpc = subnets[0]["VpcId"]
+    private = aws.ec2.create_subnet(
+        VpcId=vpc, CidrBlock="172.31.240.0/20", AvailabilityZone="us-east-1a"
+    )["Subnet"]["SubnetId"]
+    gateway = aws.ec2.create_nat_gateway(SubnetId=subnets[0]["SubnetId"])
+    table = aws.ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    aws.ec2.associate_route_table(RouteTableId=table, SubnetId=private)
+    aws.ec2.create_route(
+        RouteTableId=table,
+        DestinationCidrBlock="0.0.0.0/0",
+        NatGatewayId=gateway["NatGateway"]["NatGatewayId"],
+    )
+    plan = make_plan(aws, settings(endpoint, subnet=private))
+    assert not plan.place.public and not plan.public_address
+
+
+def test_graviton_takes_images_for_arm(aws: Aws, endpoint: str) -> None:
+    image = some_image(endpoint, "arm64")
+    plan = make_plan(aws, settings(endpoint, ami=image, instance_type="m6g.large"))
+    assert plan.image.architecture == "arm64"
 
 
 def test_a_public_subnet_without_public_addresses_has_no_way_out(aws: Aws, endpoint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import metadata
 
 import click
 
@@ -13,8 +14,16 @@ from deploy.cli.config import default_map, locate
 __all__ = ["cli", "main"]
 
 
+def sparknn_version() -> str:
+    """Return sparknn's version; a checkout that is not installed has none."""
+    try:
+        return metadata.version("sparknn")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sparknn")
+@click.version_option(sparknn_version())
 @click.option("--config", type=click.Path(), help="Default: cluster.toml here, or your own.")
 @click.option("--debug", is_flag=True, help="Show calls to AWS, and where errors come from.")
 @click.pass_context
