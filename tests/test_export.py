@@ -240,7 +240,9 @@ def test_a_model_without_its_marker_is_refused(spark: SparkSession, tmp_path: Pa
 
 def test_what_is_no_model_of_ours_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     LogisticRegression().save(str(tmp_path / "estimator"))
-    with pytest.raises(UnsupportedModelError, match=r"LogisticRegressionModel, .* not LogisticRegression in"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"LogisticRegressionModel, .* not LogisticRegression in"
+    ):
         load_numpy(tmp_path / "estimator")
 
 

@@ -1,0 +1,1 @@
+"""One module per service of AWS: make, find and remove what a cluster consists of."""

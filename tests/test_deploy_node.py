@@ -1,0 +1,335 @@
+"""The programs of a cluster's machines, one by one, on no machine of a cluster."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from deploy.node import (
+    __main__,
+    aws,
+    configuration,
+    copying,
+    disks,
+    java,
+    jobs,
+    joining,
+    setup,
+    watch,
+)
+
+KEYS = {"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "se/cret+", "Token": "to/ken=="}
+SETTINGS = {
+    "account": "123456789012",
+    "bucket": "bucket",
+    "endpoints": {},
+    "group": "workers",
+    "launch_id": "l-1",
+    "prefix": "sparknn/night",
+    "region": "eu-west-1",
+    "spark_conf": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "path", "query", "body", "headers"),
+    [
+        ("s3", "GET", "/bucket/boot/a%20b%2Bc/d~e", "", b"", {"x-amz-expected-bucket-owner": "1"}),
+        ("s3", "PUT", "/bucket/run/x.json", "", b"{}", {}),
+        ("s3", "GET", "/bucket/", "prefix=a%2Fb&list-type=2", b"", {}),
+        ("ssm", "POST", "/", "", b'{"Name": "x"}', {"X-Amz-Target": "AmazonSSM.GetParameter"}),
+    ],
+)
+def test_a_signature_is_the_one_that_botocore_makes(service, method, path, query, body, headers):
+    import hashlib
+
+    from botocore.auth import S3SigV4Auth, SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    url = f"https://{service}.eu-west-1.amazonaws.com{path}" + (f"?{query}" if query else "")
+    now = 1_700_000_000
+    payload = hashlib.sha256(body).hexdigest()
+    ours = aws.sign(method, url, "eu-west-1", service, headers, payload, KEYS, now)
+
+    theirs = {**headers, "X-Amz-Security-Token": KEYS["Token"], "X-Amz-Content-SHA256": payload}
+    stamp = theirs["X-Amz-Date"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    request = AWSRequest(method, url, theirs, body)
+    request.context["timestamp"] = stamp
+    credentials = Credentials(KEYS["AccessKeyId"], KEYS["SecretAccessKey"], KEYS["Token"])
+    signer = (S3SigV4Auth if service == "s3" else SigV4Auth)(credentials, service, "eu-west-1")
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    assert ours["authorization"].endswith("Signature=" + signer.signature(text, request))
+    assert "x-amz-security-token" in ours["authorization"]
+
+
+class Bucket:
+    """What `aws.Services` does with objects, in memory."""
+
+    def __init__(self, **changes):
+        self.settings = {**SETTINGS, **changes}
+        self.objects = {}
+        self.writes = []
+        self.ended = 0
+
+    def put(self, key, body):
+        self.objects[key] = body
+        self.writes.append(key)
+
+    def get(self, key):
+        return self.objects.get(key)
+
+    def end_group(self):
+        self.ended += 1
+
+
+def test_spark_defaults_are_safe_and_the_users_own_win_over_all_but_the_secret():
+    users = {"spark.driver.memory": "9g", "spark.authenticate.secret": "known to all"}
+    lines = configuration.spark_defaults({**SETTINGS, "spark_conf": users}, 64 << 30, "generated")
+    assert lines["spark.authenticate.secret"] == "generated"
+    assert lines["spark.driver.memory"] == "9g"
+    for name in (
+        "spark.authenticate",
+        "spark.network.crypto.enabled",
+        "spark.io.encryption.enabled",
+    ):
+        assert lines[name] == "true"
+    for name in ("spark.master.rest.enabled", "spark.ui.killEnabled"):
+        assert lines[name] == "false"
+    assert lines["spark.master.ui.decommission.allow.mode"] == "DENY"
+    assert lines["spark.storage.decommission.rddBlocks.enabled"] == "false"
+    assert "spark.hadoop.fs.s3a.endpoint" not in lines
+
+
+def test_the_heap_is_a_quarter_of_the_machine():
+    lines = configuration.spark_defaults(SETTINGS, 64 << 30, "s")
+    assert lines["spark.driver.memory"] == "16384m"
+    assert configuration.environment("10.0.0.1", 64 << 30, "/v")["SPARK_WORKER_MEMORY"] == "16384m"
+
+
+def test_a_setting_of_two_lines_cannot_smuggle_in_another():
+    with pytest.raises(ValueError, match=r"spark\.x"):
+        configuration.properties({"spark.x": "1\nspark.authenticate false"})
+    assert configuration.properties({"a": "b\\c", "d": "e"}) == "a b\\\\c\nd e\n"
+
+
+def test_spark_defaults_are_readable_by_their_owner_alone(tmp_path, monkeypatch):
+    owners = []
+    monkeypatch.setattr(setup.shutil, "chown", lambda path, *who: owners.append((path, who)))
+    target = tmp_path / "spark-defaults.conf"
+    before = os.umask(0)
+    try:
+        setup.write_private(str(target), "secret")
+    finally:
+        os.umask(before)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert owners == [(f"{target}.part", ("spark", "spark"))]
+
+
+def test_units_name_no_secret_and_run_spark_without_rights():
+    units = configuration.units("worker", "10.0.0.2", "/spark")
+    worker = units["sparknn-worker.service"]
+    assert "User=spark\n" in worker and "spark-class" in worker
+    assert worker.index("ExecStartPre=+") < worker.index("ExecStart=")
+    assert "sparknn-master.service" in configuration.units("master", "10.0.0.1", "/spark")
+
+
+def lsblk(*devices):
+    names = ("path", "model", "fstype", "label", "mountpoint")
+    described = [{"type": "disk", **dict(zip(names, one))} for one in devices]
+    return json.dumps({"blockdevices": described})
+
+
+def test_blank_disks_are_formatted_and_those_of_an_earlier_boot_mounted():
+    found = disks.plan(
+        lsblk(
+            ("/dev/nvme2n1", disks.INSTANCE_STORE + "  ", None, None, None),
+            ("/dev/nvme1n1", disks.VOLUME, "ext4", "sparknn", None),
+            ("/dev/nvme3n1", disks.VOLUME, None, None, None),
+        )
+    )
+    assert found == [
+        ("/dev/nvme1n1", "/mnt/sparknn/nvme1n1", False),
+        ("/dev/nvme2n1", "/mnt/sparknn/nvme2n1", True),
+        ("/dev/nvme3n1", "/mnt/sparknn/nvme3n1", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None},
+        {"model": "QEMU HARDDISK"},
+        {"type": "loop"},
+        {"mountpoint": "/data"},
+        {"children": [{"path": "/dev/nvme0n1p1"}]},
+        {"fstype": "xfs", "label": "mine"},
+    ],
+)
+def test_a_disk_that_is_somebodys_is_left_alone(change):
+    disk = json.loads(lsblk(("/dev/nvme0n1", disks.VOLUME, None, None, None)))["blockdevices"][0]
+    assert disks.plan(json.dumps({"blockdevices": [disk]}))
+    assert not disks.plan(json.dumps({"blockdevices": [{**disk, **change}]}))
+
+
+def test_idleness_is_counted_from_the_last_look_that_found_work():
+    idle = watch.Idleness(60, now=100)
+    assert not idle.over(busy=False, now=159)
+    assert not idle.over(busy=True, now=170)
+    assert not idle.over(busy=False, now=229)
+    assert idle.over(busy=False, now=230)
+    assert not watch.Idleness(None, now=0).over(busy=False, now=1e9)
+
+
+@pytest.mark.parametrize("what", ["job", "login", "task", "nothing"])
+def test_a_cluster_is_busy_with_a_job_a_login_or_a_task(what, monkeypatch):
+    state = "running" if what == "job" else "finished"
+    monkeypatch.setattr(jobs, "all_jobs", lambda: [{"state": state}])
+    monkeypatch.setattr(watch, "someone_is_logged_in", lambda: what == "login")
+    monkeypatch.setattr(watch, "running_tasks", lambda address: int(what == "task"))
+    assert watch.cluster_is_busy("10.0.0.1") == (what != "nothing")
+
+
+def test_output_is_copied_in_pieces_and_only_the_last_is_sent_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(copying.layout, "PART_BYTES", 10)
+    bucket = Bucket()
+    (tmp_path / "stdout").write_bytes(b"")
+    (tmp_path / "stderr").write_bytes(b"0123456789abcde")
+    copier = copying.Copier(bucket, "j", str(tmp_path))
+    copier.copy()
+    copier.copy()
+    with (tmp_path / "stderr").open("ab") as file:
+        file.write(b"fghijKLM")
+    copier.copy()
+    names = ["000000", "000001", "000001", "000002"]
+    assert bucket.writes == [f"sparknn/night/logs/j/stderr/{name}" for name in names]
+    assert (
+        b"".join(bucket.objects[key] for key in sorted(bucket.objects))
+        == b"0123456789abcdefghijKLM"
+    )
+
+
+def test_event_logs_are_copied_as_they_grow_without_markers_of_the_moment(tmp_path):
+    bucket = Bucket()
+    folder = tmp_path / "events" / "eventlog_v2_app-1"
+    folder.mkdir(parents=True)
+    for name in ("stdout", "stderr"):
+        (tmp_path / name).write_bytes(b"")
+    (folder / "events_1_app-1").write_bytes(b"a")
+    for name in ("appstatus_app-1.inprogress", ".events_1_app-1.crc"):
+        (folder / name).write_bytes(b"")
+    copier = copying.Copier(bucket, "j", str(tmp_path))
+    copier.copy()
+    copier.copy()
+    assert bucket.writes == ["sparknn/night/logs/j/events/eventlog_v2_app-1/events_1_app-1"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "result"),
+    [
+        (b'progress\n{"accuracy": 0.9}\n', {"accuracy": 0.9}),
+        (b"", None),
+        (b"{broken\n", None),
+        (b"7\n", None),
+    ],
+)
+def test_a_jobs_result_is_the_json_object_that_it_printed_last(printed, result, tmp_path):
+    (tmp_path / "stdout").write_bytes(printed)
+    assert jobs.closing(str(tmp_path)) == result
+
+
+@pytest.mark.parametrize(("age", "said"), [(5, "running"), (600, "lost")])
+def test_a_job_whose_unit_is_gone_is_reported_lost_but_not_while_it_starts(
+    age, said, tmp_path, monkeypatch
+):
+    folder = tmp_path / "j"
+    folder.mkdir()
+    for name in ("stdout", "stderr"):
+        (folder / name).write_bytes(b"")
+    about = {"job": "j", "state": "running", "submitted": time.time() - age}
+    jobs.write_status(str(folder), about)
+    monkeypatch.setattr(jobs, "JOBS", str(tmp_path))
+    monkeypatch.setattr(jobs, "_unit_is_active", lambda job: False)
+    bucket = Bucket()
+    for _ in range(2):
+        jobs.report_lost(bucket)
+    assert json.loads((folder / "status.json").read_text())["state"] == said
+    keys = ["sparknn/night/logs/j/status.json"] if said == "lost" else []
+    assert bucket.writes == keys
+
+
+@pytest.mark.parametrize("job", ["", "../x", "a b", "-x", "x" * 65])
+def test_a_jobs_id_cannot_leave_its_directory(job):
+    with pytest.raises(jobs.JobError, match="job's id"):
+        jobs.folder_of(job)
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (3, 3), (-9, 137), (None, 1)])
+def test_the_exit_status_of_a_job_is_handed_on(code, status):
+    assert jobs.exit_status({"exit": code}) == status
+
+
+def test_executors_get_the_memory_that_the_smallest_worker_offers(monkeypatch):
+    monkeypatch.setenv("SPARK_HOME", "/spark")
+    about = {"conf": ["spark.x=1"], "script": "s.py", "arguments": ["--input", "s3a://b/x y"]}
+    workers = [{"memory": 4096}, {"memory": 2048}]
+    command = jobs.submit_command(about, "/jobs/j", "10.0.0.1", workers)
+    assert command[:3] == ["/spark/bin/spark-submit", "--master", "spark://10.0.0.1:7077"]
+    assert "spark.executor.memory=2048m" in command
+    assert command[-3:] == ["/jobs/j/s.py", "--input", "s3a://b/x y"]
+
+
+def test_a_scripts_own_options_are_left_to_it():
+    words = ["submit", "j", "--file", "s.py", "key", "00", "--conf", "a=b"]
+    options = __main__.parse([*words, "--", "--input", "x", "--", "--conf"])
+    assert options.job == "j" and options.file == [["s.py", "key", "00"]]
+    assert options.conf == ["a=b"]
+    assert options.arguments == ["--input", "x", "--", "--conf"]
+    assert __main__.parse(words).arguments == []
+
+
+def test_a_worker_waits_for_the_master_of_its_own_launch(monkeypatch):
+    bucket = Bucket()
+    monkeypatch.setattr(aws, "address", lambda: "10.0.0.1")
+    with pytest.raises(TimeoutError, match="no master"):
+        joining.find_master(bucket, patience=0, pause=0)
+    joining.publish(bucket)
+    assert joining.find_master(bucket, patience=0) == "10.0.0.1"
+    bucket.settings["launch_id"] = "l-2"
+    with pytest.raises(TimeoutError):
+        joining.find_master(bucket, patience=0, pause=0)
+
+
+def test_a_notice_decommissions_once_and_a_look_that_fails_does_not_end_the_watch(monkeypatch):
+    notices = [aws.RequestError(0, "http://x", "away"), None, "terminate", "terminate"]
+
+    def metadata(path):
+        if path == "meta-data/local-ipv4":
+            return "10.0.0.2"
+        notice = notices.pop(0)
+        if isinstance(notice, Exception):
+            raise notice
+        return notice
+
+    asked = []
+    monkeypatch.setattr(aws, "metadata", metadata)
+    monkeypatch.setattr(watch, "decommission", lambda: asked.append(len(notices)))
+    one = watch.Watch(Bucket(role="worker", idle_seconds=5))
+    one.ready = True
+    for _ in range(4):
+        one.look()
+    assert asked == [1]
+
+
+def test_java_is_not_asked_for_the_module_that_it_does_not_have(tmp_path):
+    runtime = tmp_path / "run time"
+    (runtime / "lib").mkdir(parents=True)
+    (runtime / "lib" / "jspawnhelper").touch()
+    (runtime / "bin").mkdir()
+    (runtime / "bin" / "java").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    java.make_home(str(runtime), str(tmp_path / "home"))
+    command = [tmp_path / "home" / "bin" / "java", "-cp", "a b", java.QUESTION, "Main", "*", ""]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == "<-cp><a b><Main><*><>"
