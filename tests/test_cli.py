@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -204,7 +205,7 @@ def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*_: object) -> None:
         raise AssertionError("the fit began")
 
-    monkeypatch.setattr(train, "_fit", fit)
+    monkeypatch.setattr(train, "fit_pipeline", fit)
 
 
 def test_test_rows_are_checked_before_the_fit(unfitted, table, mistake) -> None:
@@ -405,7 +406,8 @@ def test_what_is_no_model_is_refused(table, mistake, model, tmp_path) -> None:
 
 
 def test_what_json_has_no_word_for_is_null(monkeypatch, table, done, model) -> None:
-    monkeypatch.setattr(metrics, "_evaluate", lambda *_: float("nan"))
+    undefined = SimpleNamespace(evaluate=lambda _: float("nan"))
+    monkeypatch.setattr(metrics, "_of_classes", lambda _: undefined)
     result = done(score.evaluate, "--model", model, "--input", table())
     assert result["accuracy"] is None and result["rows"] == 40
 
@@ -414,7 +416,7 @@ def test_errors_that_are_not_the_users_keep_their_traceback(run, monkeypatch, ta
     def broken(*_: object) -> None:
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(train, "_fit", broken)
+    monkeypatch.setattr(train, "fit_pipeline", broken)
     status, out, err = run(train.train_logistic, "--input", table())
     assert (status, out) == (1, "")
     assert "Traceback" in err and "a fault of ours" in err

@@ -164,7 +164,7 @@ def test_the_table_begins_with_the_best(searched) -> None:
 
 def test_a_regression_is_searched_by_its_own_metrics(run, done, table) -> None:
     options = ("mlp", "--task", "regression", "--input", table, "--label", "second", "--folds", 2)
-    grid = ("--layers", "2,1", "--solver", "sgd", "--max-iter", 2, "--grid", "step-size=0.01,1e9")
+    grid = ("--layers", "2,1", "--solver", "sgd", "--max-iter", 2, "--grid", "step-size=0.01,1e39")
     result, _ = done(*options, *grid)
     assert (result["metric"], result["best"]["setting"]) == ("rmse", {"step-size": 0.01})
     assert result["settings"][1]["mean"] is None
