@@ -74,7 +74,7 @@ def block_files(local_dir: str) -> list[str]:
 def executors() -> list[int]:
     """Return the process ids of the executors that this process's own JVM has started."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-Aww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     processes = {}
     for line in listed.stdout.splitlines():
