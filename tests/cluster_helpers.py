@@ -220,7 +220,7 @@ def start_script(name: str, *arguments, **environment: str) -> subprocess.Popen:
         key: value
         for key, value in os.environ.items()
         if key not in ("PYTHONPATH", "PYTHONHASHSEED", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
-        and not key.startswith(("SPARK_", "PYSPARK_"))
+        and (not key.startswith(("SPARK_", "PYSPARK_")) or key == "SPARK_SUBMIT_OPTS")
     }
     path = {"PYTHONPATH": str(SCRIPTS.parents[1])} if local else {}
     return subprocess.Popen(

@@ -14,6 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 TESTS = Path(__file__).resolve().parent
 
+# Every JVM of the tests lives for minutes: the second compiler costs it more than it brings
+# (over a third of all the time that the tests take). Scripts and jobs of the tests inherit this.
+os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1"
+
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:

@@ -14,6 +14,7 @@ import pytest
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parent.parent
+KEPT = ("SPARK_LOCAL_IP", "SPARK_SUBMIT_OPTS")
 
 
 def submit(job: str, *options: object, master: str = "local[2]") -> subprocess.CompletedProcess:
@@ -23,7 +24,7 @@ def submit(job: str, *options: object, master: str = "local[2]") -> subprocess.C
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYSPARK_", "SPARK_")) or name == "SPARK_LOCAL_IP"
+        if not name.startswith(("PYSPARK_", "SPARK_")) or name in KEPT
     }
     environment["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
     environment["PYSPARK_PYTHON"] = sys.executable
