@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import numpy as np
 import pytest
 
 from sparknn import load_numpy
+from sparknn.cli.session import status_of
+from sparknn.cli.train import train_logistic
 from sparknn.errors import IncompleteError
 from sparknn.saved import MARKER
 
@@ -32,10 +35,20 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spar
 REGION = "us-east-1"
 BUCKET = "tests-bucket"
 
+FAST = (
+    "spark.ui.enabled=false",
+    "spark.log.level=ERROR",
+    "spark.sql.shuffle.partitions=2",
+    # A job this short gains nothing from the second compiler.
+    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1",
+)
+
 RIGHTS = {
     "writer": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
     "nobody": [{"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}],
 }
+# Takes a session's token, too, of which there is none.
+NO_KEYS = "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider"
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
@@ -79,6 +92,10 @@ class Lab:
         request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", b"0", plain)
         urllib.request.urlopen(request).close()
 
+    def json(self, key: str) -> dict:
+        """What an object of JSON holds."""
+        return json.load(self.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"])
+
     def names(self, prefix: str) -> list[str]:
         """The keys under a prefix."""
         listed = self.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
@@ -86,15 +103,15 @@ class Lab:
 
     def model(self, path: str):
         """A model in the bucket, read without Spark."""
-        key = self.keys["writer"]
-        login = f"{key['AWS_ACCESS_KEY_ID']}:{key['AWS_SECRET_ACCESS_KEY']}@"
         host = self.url.removeprefix("http://")
-        return load_numpy(
-            f"s3://{login}{BUCKET}/{path}?scheme=http&endpoint_override={host}&region={REGION}"
-        )
+        uri = f"s3://{BUCKET}/{path}?scheme=http&endpoint_override={host}&region={REGION}"
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.keys["writer"].items():
+                patch.setenv(name, value)
+            return load_numpy(uri)
 
     def submit(
-        self, job: str, *options: str, user: str = "writer", with_s3: bool = True, die_at: str = ""
+        self, script: str, *options: str, conf: Sequence[str] = (), die_at: str = ""
     ) -> subprocess.CompletedProcess:
         """Run a job as a user would, in a process group that ends at a request, if one is named."""
         import pyspark
@@ -106,16 +123,15 @@ class Lab:
         }
         home = str(Path(pyspark.__file__).parent)
         environment.update(
-            self.keys.get(user, {}), SPARK_HOME=home, PYSPARK_PYTHON=sys.executable,
+            self.keys["writer"], SPARK_HOME=home, PYSPARK_PYTHON=sys.executable,
             PYTHONPATH=str(ROOT), AWS_EC2_METADATA_DISABLED="true",
         )  # fmt: skip
         bring = shlex.join([sys.executable, "-m", "sparknn.cli.s3", "--jars", str(CACHE)])
-        s3 = f"$({bring} --endpoint {self.url})" if with_s3 else ""
         spark = shlex.join([f"{home}/bin/spark-submit", "--master", "local[2]"])
-        quiet = "--conf spark.ui.enabled=false --conf spark.log.level=ERROR"
-        asked = shlex.join([f"jobs/{job}.py", *options])
+        settings = shlex.join(part for one in (*FAST, *conf) for part in ("--conf", one))
+        asked = shlex.join([script, *options])
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {spark} {quiet} {s3} {asked}"],
+            ["bash", "-c", f"exec {spark} {settings} $({bring} --endpoint {self.url}) {asked}"],
             cwd=ROOT, env=environment, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -136,7 +152,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     )
     try:
         made = Lab(f"http://127.0.0.1:{server.stdout.readline().strip()}", trap)
-        made.client("s3").create_bucket(Bucket=BUCKET)
+        for bucket in (BUCKET, *RIGHTS, "forger", "no-keys"):
+            made.client("s3").create_bucket(Bucket=bucket)
         for name, statements in RIGHTS.items():
             made.add_user(name, statements)
         made.keys["forger"] = {**made.keys["writer"], "AWS_SECRET_ACCESS_KEY": "guessed"}
@@ -149,14 +166,24 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
     finally:
         server.kill()
-        server.wait()
+        server.communicate()
 
 
-def train(lab: Lab, output: str, *more: str, **how) -> subprocess.CompletedProcess:
+ROWS = f"s3a://{BUCKET}/in/rows.csv"
+LIKELY = np.array([[3.0, 0, 0], [0.0, 0, 0]])
+
+
+def train(lab: Lab, *more: str, **how) -> subprocess.CompletedProcess:
     return lab.submit(
-        "train_logistic", "--input", f"s3a://{BUCKET}/in/rows.csv", "--max-iter", "3",
-        "--partitions", "2", "--scale", "standard",
-        "--output", f"s3a://{BUCKET}/{output}", *more, **how,
+        "jobs/train_logistic.py", "--input", ROWS, "--max-iter", "3", "--partitions", "2",
+        "--scale", "standard", "--output", f"s3a://{BUCKET}/model", *more, **how,
+    )  # fmt: skip
+
+
+def predict(lab: Lab, *more: str, **how) -> subprocess.CompletedProcess:
+    return lab.submit(
+        "jobs/predict.py", "--model", f"s3a://{BUCKET}/model", "--input", ROWS,
+        "--output", f"s3a://{BUCKET}/scored", *more, **how,
     )  # fmt: skip
 
 
@@ -165,94 +192,81 @@ def closing(process: subprocess.CompletedProcess) -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def mistake(process: subprocess.CompletedProcess) -> str:
-    assert process.returncode == 2, process.stderr
-    assert process.stdout == "" and "Traceback" not in process.stderr
-    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error:")]
-    return line
+@pytest.fixture(scope="module")
+def trained(lab: Lab) -> dict:
+    return closing(train(lab, "--checkpoint-dir", f"s3a://{BUCKET}/checkpoints"))
 
 
 @pytest.fixture(scope="module")
-def trained(lab: Lab) -> dict:
-    checkpoints = f"s3a://{BUCKET}/checkpoints"
-    return closing(train(lab, "model", "--checkpoint-dir", checkpoints))
+def scored(lab: Lab, trained: dict) -> dict:
+    return closing(predict(lab))
 
 
 def test_a_model_goes_from_s3a_to_s3a(lab: Lab, trained: dict) -> None:
     assert trained["rows"] == 300
-    assert lab.model("model").predict(np.array([[3.0, 0, 0], [0.0, 0, 0]])).tolist() == [1, 0]
+    assert lab.model("model").predict(LIKELY).tolist() == [1, 0]
     assert [key for key in lab.names("") if ".new-" in key or ".trial-" in key] == []
 
 
-def test_predictions_go_from_s3a_to_s3a_by_the_s3_committer(lab: Lab, trained: dict) -> None:
-    scored = closing(
-        lab.submit(
-            "predict", "--model", f"s3a://{BUCKET}/model", "--input", f"s3a://{BUCKET}/in/rows.csv",
-            "--output", f"s3a://{BUCKET}/scored",
-        )
-    )  # fmt: skip
+def test_predictions_go_from_s3a_to_s3a_by_the_s3_committer(lab: Lab, scored: dict) -> None:
     assert scored["rows"] == 300
-    done = lab.client("s3").get_object(Bucket=BUCKET, Key="scored/_SUCCESS")["Body"].read()
-    assert json.loads(done)["committer"] == "magic"
-    marker = lab.client("s3").get_object(Bucket=BUCKET, Key=f"scored/{MARKER}")["Body"].read()
-    listed = {f"scored/{name}" for name in json.loads(marker)["files"]} | {f"scored/{MARKER}"}
-    assert set(lab.names("scored/")) == listed
+    assert lab.json("scored/_SUCCESS")["committer"] == "magic"
+    listed = {f"scored/{name}" for name in lab.json(f"scored/{MARKER}")["files"]}
+    assert set(lab.names("scored/")) == {*listed, f"scored/{MARKER}"}
 
 
-@pytest.mark.parametrize(
-    ("user", "output", "message"),
-    [
-        ("nobody", "denied", "access denied"),
-        ("forger", "forged", "access denied"),
-        ("", "unknown", "no credentials"),
-    ],
-)
-def test_who_may_not_is_told_so_in_a_line(lab: Lab, user: str, output: str, message: str) -> None:
-    line = mistake(train(lab, output, user=user))
-    assert message in line and f"s3a://{BUCKET}/in/rows.csv" in line
-    assert lab.names(output) == []
+def test_killed_in_the_parquet_parts_the_old_predictions_stay(lab: Lab, scored: dict) -> None:
+    before = lab.names("scored/")
+    killed = predict(lab, "--overwrite", die_at=r"(PUT|POST) /tests-bucket/scored\.new-.*\.parquet")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert lab.names("scored/") == before
+    assert [key for key in lab.names("scored.new-") if key.endswith((".parquet", MARKER))] == []
 
 
-def test_a_wrong_bucket_is_named(lab: Lab) -> None:
-    line = mistake(train(lab, "model2", "--test", "s3a://no-bucket/test.csv"))
-    assert "--test s3a://no-bucket/test.csv" in line and "no such bucket" in line
+def test_killed_between_the_stages_the_old_model_stays(lab: Lab, scored: dict) -> None:
+    killed = train(lab, "--overwrite", die_at=r"PUT /tests-bucket/model\.new-.*/stages/1_")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert any("/stages/0_" in key for key in lab.names("model.new-"))
+    assert lab.model("model").predict(LIKELY).tolist() == [1, 0]
 
 
-def test_without_the_classes_there_is_a_line_to_copy(lab: Lab) -> None:
-    line = mistake(train(lab, "model3", with_s3=False))
-    assert "spark-submit $(python -m sparknn.cli.s3) " in line
-    assert line.endswith(f"--output s3a://{BUCKET}/model3")
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(r"POST /tests-bucket/old\.new-.*/data/.*uploads", id="Parquet parts"),
-        pytest.param(r"PUT /tests-bucket/old\.new-.*/stages/1_.*metadata", id="between stages"),
-        pytest.param(r"PUT /tests-bucket/old/stages/1_.*", id="replacement"),
-    ],
-)
-def test_killed_anywhere_one_complete_model_is_there(
-    lab: Lab, trained: dict, moment: str, request
+def test_killed_in_the_replacement_the_new_model_is_whole_and_the_same_command_ends_it(
+    lab: Lab, scored: dict
 ) -> None:
-    s3 = lab.client("s3")
-    for key in lab.names("old"):
-        s3.delete_object(Bucket=BUCKET, Key=key)
-    for key in lab.names("model/"):
-        source = {"Bucket": BUCKET, "Key": key}
-        s3.copy_object(Bucket=BUCKET, Key=key.replace("model", "old", 1), CopySource=source)
-    killed = train(lab, "old", "--overwrite", die_at=moment)
-    assert killed.returncode == -9, killed.stderr
-    if "replacement" not in request.node.callspec.id:
-        assert lab.model("old").predict(np.array([[3.0, 0, 0]])).tolist() == [1]
-        return
-    (marker,) = [key for key in lab.names("old") if key.count("/") == 1 and key.endswith(MARKER)]
-    copy = marker.rpartition("/")[0]
-    assert copy.startswith("old.new-")
-    assert lab.model(copy).predict(np.array([[3.0, 0, 0]])).tolist() == [1]
+    killed = train(lab, "--overwrite", die_at=r"PUT /tests-bucket/model/stages/1_")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (copy,) = {key.split("/")[0] for key in lab.names("model.new-") if key.count("/") == 1}
+    assert lab.model(copy).predict(LIKELY).tolist() == [1, 0]
     with pytest.raises(IncompleteError, match=copy):
-        lab.model("old")
-    again = closing(train(lab, "old", "--overwrite"))
-    assert again["finished"]
-    assert lab.model("old").predict(np.array([[3.0, 0, 0]])).tolist() == [1]
-    assert lab.names("old.new-") == []
+        lab.model("model")
+    assert closing(train(lab, "--overwrite"))["finished"]
+    assert lab.model("model").predict(LIKELY).tolist() == [1, 0]
+    assert lab.names(copy) == []
+
+
+def test_what_is_wrong_with_a_path_on_s3_is_told_in_a_line(lab: Lab) -> None:
+    settings = [f"spark.hadoop.fs.s3a.bucket.no-keys.aws.credentials.provider={NO_KEYS}"]
+    for bucket in ("nobody", "forger"):
+        for name, value in zip(("access", "secret"), lab.keys[bucket].values(), strict=True):
+            settings.append(f"spark.hadoop.fs.s3a.bucket.{bucket}.{name}.key={value}")
+    buckets = ("nobody", "forger", "no-keys", "no-bucket")
+    process = lab.submit("tests/s3_mistakes.py", *buckets, conf=settings)
+    assert process.returncode == 0, process.stderr
+    said = dict(zip(buckets, map(json.loads, process.stdout.splitlines()[-4:]), strict=True))
+    for bucket, message in (
+        ("nobody", "access denied"),
+        ("forger", "access denied"),
+        ("no-keys", "no credentials"),
+        ("no-bucket", "no such bucket"),
+    ):
+        status, line = said[bucket]
+        assert status == 2 and line.count("\n") == 1, line
+        assert line.startswith(f"error: --input s3a://{bucket}/rows.csv: ") and message in line
+
+
+def test_without_the_classes_there_is_a_line_to_copy(spark, monkeypatch, capsys) -> None:
+    asked = ["--input", "s3a://bucket/a file.csv"]
+    monkeypatch.setattr(sys, "argv", ["jobs/train_logistic.py", *asked])
+    assert status_of(lambda: train_logistic.main(asked, standalone_mode=False)) == 2
+    copied = "spark-submit $(python -m sparknn.cli.s3) jobs/train_logistic.py --input"
+    assert f"{copied} 's3a://bucket/a file.csv'" in capsys.readouterr().err
