@@ -169,12 +169,9 @@ def _command(session: SparkSession, context: click.Context) -> str:
 def _listing(session: SparkSession, path: str) -> list[str]:
     """Return what the file system says of the files at a path: their sizes and times."""
     system, where = path_on(session, path)
-    arrays: Any = session._jvm.java.util.Arrays
-    told = [
-        arrays.toString(system.listStatus(status.getPath()))
-        if status.isDirectory()
-        else status.toString()
-        for status in system.globStatus(where) or []
-    ]
+    told = []
+    for found in system.globStatus(where) or []:
+        files = system.listStatus(found.getPath()) if found.isDirectory() else [found]
+        told += [file.toString() for file in files]
     # Reading a file changes this.
     return [re.sub(r"access_time=\d+", "", text) for text in told]
