@@ -20,6 +20,8 @@ from sparknn.errors import IncompleteError
 from sparknn.persistence import require_complete
 from sparknn.saved import MARKER, Folder
 
+ROWS = "day=1/rows"
+
 
 class Killed(BaseException):
     """What a kill is to a job: nothing catches it."""
@@ -87,12 +89,18 @@ def job(spark: SparkSession) -> click.Command:
             for name in ("a", "b/c", "_SUCCESS"):
                 file = Path(place, name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(Path(path).read_text())
+                file.write_text(Path(path, ROWS).read_text())
 
         outputs.write_aside(spark, output, overwrite, write, lambda place: None)
         return {"job": "job", "output": output}
 
     return command
+
+
+def fill(source: Path, text: str) -> None:
+    """Write the one file of an input, which lies in a folder of its directory."""
+    (source / ROWS).parent.mkdir(parents=True, exist_ok=True)
+    (source / ROWS).write_text(text)
 
 
 def run(command: click.Command, *options: object) -> int:
@@ -125,9 +133,9 @@ def test_killed_at_any_step_a_copy_is_complete_and_the_same_command_ends_it(
         output = folder / "out"
         asked = ("--input", source, "--output", output, *overwrite)
         if before:
-            source.write_text(before)
+            fill(source, before)
             assert run(job, *asked) == 0
-        source.write_text("brand new")
+        fill(source, "brand new")
         store.hit, store.left = False, number
         with suppress(Killed):
             assert run(job, *asked) == 0
@@ -154,9 +162,9 @@ def test_killed_at_any_step_a_copy_is_complete_and_the_same_command_ends_it(
 
 def killed_in_the_replacement(job, source: Path, output: Path) -> None:
     """Write an old output, then a new one whose replacement is cut short."""
-    source.write_text("old")
+    fill(source, "old")
     assert run(job, "--input", source, "--output", output) == 0
-    source.write_text("brand new")
+    fill(source, "brand new")
     Fragile.left = 3
     with pytest.raises(Killed):
         run(job, "--input", source, "--output", output, "--overwrite")
@@ -179,7 +187,7 @@ def test_the_same_command_on_the_same_files_only_finishes(tmp_path, store, job, 
 def test_the_same_command_on_other_files_does_its_work_again(tmp_path, store, job, capsys) -> None:
     source, output = tmp_path / "input", tmp_path / "out"
     killed_in_the_replacement(job, source, output)
-    source.write_text("newer than that")
+    fill(source, "newer than that")
     capsys.readouterr()
     assert run(job, "--input", source, "--output", output, "--overwrite") == 0
     assert "finished" not in json.loads(capsys.readouterr().out)

@@ -167,11 +167,12 @@ def _command(session: SparkSession, context: click.Context) -> str:
 
 
 def _listing(session: SparkSession, path: str) -> list[str]:
-    """Return what the file system says of the files at a path: their sizes and times."""
+    """Return what the file system says of the files at a path and below: their sizes and times."""
     system, where = path_on(session, path)
     told = []
     for found in system.globStatus(where) or []:
-        files = system.listStatus(found.getPath()) if found.isDirectory() else [found]
-        told += [file.toString() for file in files]
+        files = system.listFiles(found.getPath(), True)
+        while files.hasNext():
+            told.append(files.next().toString())
     # Reading a file changes this.
-    return [re.sub(r"access_time=\d+", "", text) for text in told]
+    return sorted(re.sub(r"access_time=\d+", "", text) for text in told)
