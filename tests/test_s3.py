@@ -223,7 +223,7 @@ def test_killed_in_the_parquet_parts_the_old_predictions_stay(lab: Lab, scored: 
     assert [key for key in lab.names("scored.new-") if key.endswith((".parquet", MARKER))] == []
 
 
-def test_killed_between_the_stages_the_old_model_stays(lab: Lab, scored: dict) -> None:
+def test_killed_between_the_stages_the_old_model_stays(lab: Lab, trained: dict) -> None:
     killed = train(lab, "--overwrite", die_at=r"PUT /tests-bucket/model\.new-.*/stages/1_")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert any("/stages/0_" in key for key in lab.names("model.new-"))
@@ -231,7 +231,7 @@ def test_killed_between_the_stages_the_old_model_stays(lab: Lab, scored: dict) -
 
 
 def test_killed_in_the_replacement_the_new_model_is_whole_and_the_same_command_ends_it(
-    lab: Lab, scored: dict
+    lab: Lab, trained: dict
 ) -> None:
     killed = train(lab, "--overwrite", die_at=r"PUT /tests-bucket/model/stages/1_")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
