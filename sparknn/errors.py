@@ -7,6 +7,7 @@ __all__ = [
     "ClusterMismatchError",
     "DiskSpaceError",
     "DivergenceError",
+    "DownloadError",
     "IncompleteError",
     "InvalidDataError",
     "InvalidParamError",
@@ -39,6 +40,10 @@ class UnsupportedModelError(SparknnError, ValueError):
 
 class MissingPackageError(SparknnError, ImportError):
     """A package is needed that comes with one of the extras."""
+
+
+class DownloadError(SparknnError, OSError):
+    """A jar that cannot be fetched, or that came broken."""
 
 
 class DivergenceError(SparknnError, ArithmeticError):

@@ -10,6 +10,7 @@ no rename, so a directory without its marker is one whose writing was cut short.
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from typing import Any
 
@@ -28,9 +29,22 @@ from pyspark.ml.util import (
 from pyspark.sql import SparkSession
 
 from sparknn.errors import IncompleteError
-from sparknn.saved import MARKER, arrays_of, table_of
+from sparknn.saved import MARKER, NEW, arrays_of, incomplete, table_of
 
-__all__ = ["MARKER", "IncompleteError", "Persistent", "Reader", "Writer", "as_json", "path_on"]
+__all__ = [
+    "MARKER",
+    "IncompleteError",
+    "Persistent",
+    "Reader",
+    "Writer",
+    "as_json",
+    "beside",
+    "complete_copies",
+    "is_complete",
+    "mark_complete",
+    "path_on",
+    "require_complete",
+]
 
 
 class Persistent(MLReadable, MLWritable):
@@ -150,19 +164,54 @@ def path_on(session: SparkSession, path: str):
     return where.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()), where
 
 
-def mark_complete(session: SparkSession, path: str) -> None:
-    """Write the marker of a directory whose other files are all there."""
+def mark_complete(session: SparkSession, path: str, facts: dict[str, Any] | None = None) -> None:
+    """Write the marker of a directory whose other files are all there; it holds `facts`."""
     system, marker = path_on(session, f"{path}/{MARKER}")
-    system.create(marker, True).close()
+    stream = system.create(marker, True)
+    try:
+        if facts is not None:
+            stream.write(bytearray(json.dumps(facts).encode()))
+    finally:
+        stream.close()
+
+
+def is_complete(session: SparkSession, path: str) -> bool:
+    """Return whether `path` has its marker."""
+    system, marker = path_on(session, f"{path}/{MARKER}")
+    return system.exists(marker)
+
+
+def beside(session: SparkSession, path: str, between: str) -> list[str]:
+    """Return the paths beside `path` whose names are its own, `between` and a run's eight digits.
+
+    between: NEW, or OLD for what waited there until a new copy had taken its place.
+    """
+    base = path.rstrip("/")
+    system, where = path_on(session, base)
+    parent, name = where.getParent(), where.getName()
+    if parent is None or not name or not system.exists(parent):
+        return []
+    pattern = re.compile(re.escape(name + between) + "[0-9a-f]{8}")
+    names = [status.getPath().getName() for status in system.listStatus(parent)]
+    return [base + found[len(name) :] for found in names if pattern.fullmatch(found)]
+
+
+def complete_copies(session: SparkSession, path: str) -> list[str]:
+    """Return what killed jobs were to put at `path` and left beside it, complete, newest first."""
+    found = []
+    for copy in beside(session, path, NEW):
+        system, marker = path_on(session, f"{copy}/{MARKER}")
+        if system.exists(marker):
+            found.append((system.getFileStatus(marker).getModificationTime(), copy))
+    return [copy for _, copy in sorted(found, reverse=True)]
 
 
 def require_complete(session: SparkSession, path: str) -> None:
     """Raise IncompleteError unless `path` has its marker."""
+    if is_complete(session, path):
+        return
+    copies = complete_copies(session, path)
     system, where = path_on(session, path)
-    if not system.exists(where):
+    if not copies and not system.exists(where):
         raise IncompleteError(f"nothing is saved at {path}")
-    if not system.exists(path_on(session, f"{path}/{MARKER}")[1]):
-        raise IncompleteError(
-            f"{path} has no {MARKER}: its writing was cut short, or sparknn did not write it. "
-            "Save it again"
-        )
+    raise incomplete(path, copies[0] if copies else None)

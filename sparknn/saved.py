@@ -15,11 +15,29 @@ from pyarrow import parquet as pq
 
 from sparknn.errors import IncompleteError
 
-__all__ = ["MARKER", "Folder", "Saved", "arrays_of", "table_of"]
+__all__ = ["MARKER", "NEW", "OLD", "Folder", "Saved", "arrays_of", "incomplete", "table_of"]
 
 MARKER = "_COMPLETE"
+NEW, OLD = ".new-", ".old-"
+"""Between a path and a run in the names of what that run is to put there, and of what was there."""
 PART = 2**17
 """Numbers to a row of Parquet: a model of any size is read and written in small pieces."""
+
+
+def incomplete(path: object, copy: object | None) -> IncompleteError:
+    """Return the error of a path without its marker.
+
+    copy: the complete copy beside it, which a job had begun to put there, if there is one.
+    """
+    if copy is not None:
+        return IncompleteError(
+            f"{path} was being replaced when the job was killed. The complete copy is {copy}: read "
+            "that, or run the same command again, which finishes the replacement"
+        )
+    return IncompleteError(
+        f"{path} has no {MARKER}: its writing was cut short, or sparknn did not write it. "
+        "Save it again"
+    )
 
 
 def table_of(name: str, array: np.ndarray) -> pa.Table:
@@ -92,13 +110,22 @@ class Folder:
 
     def require_marker(self) -> None:
         """Raise IncompleteError unless the directory has its marker."""
-        if not self.exists():
+        if (self / MARKER).exists():
+            return
+        copy = self.complete_copy()
+        if copy is None and not self.exists():
             raise IncompleteError(f"nothing is saved at {self}")
-        if not (self / MARKER).exists():
-            raise IncompleteError(
-                f"{self} has no {MARKER}: its writing was cut short, or sparknn did not write it. "
-                "Save it again"
-            )
+        raise incomplete(self, copy)
+
+    def complete_copy(self) -> Folder | None:
+        """Return what a killed job was to put here and left beside it, complete, if anything."""
+        parent, _, name = self.path.rpartition("/")
+        selector = fs.FileSelector(parent, allow_not_found=True)
+        for info in self.system.get_file_info(selector):
+            copy = Folder(self.system, info.path.rstrip("/"))
+            if info.base_name.startswith(name + NEW) and (copy / MARKER).exists():
+                return copy
+        return None
 
     def metadata(self) -> dict[str, Any]:
         """Return the class, uid and params of what is saved; {} if there is no such file."""

@@ -5,8 +5,10 @@ import zipfile
 
 import pytest
 
-from deploy.boot import closure, jars
+from deploy.boot import closure
 from deploy.errors import ClosureError
+from sparknn.cli import jars
+from sparknn.errors import DownloadError
 
 
 def make_zip(path, **entries):
@@ -61,7 +63,7 @@ def test_a_jar_that_came_broken_is_refused(digest, tmp_path, monkeypatch):
     monkeypatch.setattr(jars, "LOCAL", tmp_path / "m2")
     monkeypatch.setattr(jars.shutil, "which", lambda name: None)
     if digest.startswith("0"):
-        with pytest.raises(ClosureError, match="try again"):
+        with pytest.raises(DownloadError, match="try again"):
             jars.artifact("g", "a", "1", "jar", tmp_path)
     else:
         assert jars.artifact("g", "a", "1", "jar", tmp_path).read_bytes() == b"jar"

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from deploy.boot import jars
 from deploy.errors import ClosureError
+from sparknn.cli import jars
+from sparknn.errors import DownloadError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NODE = PROJECT / "deploy" / "node"
@@ -63,7 +64,10 @@ def build(
     _build_ours(directory)
     _download_wheels(architecture, python_version, [*requirements], directory, spark)
     files = sorted(directory.glob("*.whl"))
-    files += jars.gather(_hadoop_version(spark), directory)
+    try:
+        files += jars.gather(_hadoop_version(spark), directory)
+    except DownloadError as error:
+        raise ClosureError(str(error)) from None
     files.append(pack_node(directory / "node.pyz"))
     return {path.name: sha256(path) for path in files}
 

@@ -14,7 +14,7 @@ from sparknn.cli.checking import checked, chosen, require_label
 from sparknn.cli.inputs import read, reading
 from sparknn.cli.metrics import measure_fully, said
 from sparknn.cli.options import scoring_options
-from sparknn.cli.outputs import load_model, require_free, write_aside
+from sparknn.cli.outputs import load_model, require_free, write_rows
 from sparknn.cli.preparation import (
     made_on_the_way,
     model_of,
@@ -57,8 +57,7 @@ def predict(
     scored = pipeline.transform(data)
     names = _names(columns, scored, pipeline)
     wanted = scored.select(*[F.col(quoted(name)) for name in names])
-    write_aside(session, output, overwrite, lambda place: wanted.write.parquet(place))
-    rows = session.read.parquet(output).count()
+    rows = write_rows(session, wanted, output, overwrite)
     say(f"{rows} rows written to {output}")
     return {
         "job": "predict",

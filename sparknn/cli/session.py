@@ -21,14 +21,23 @@ from pyspark import SparkContext
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
+from sparknn.cli.paths import placed, require_reachable, require_replaced
 from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError, InvalidParamError, SparknnError
 from sparknn.persistence import IncompleteError
 
-__all__ = ["run_job", "say", "start_session", "status_of"]
+__all__ = ["Finished", "run_job", "say", "start_session", "status_of"]
 
 MISTAKES = (InvalidDataError, InvalidParamError, IncompleteError)
 """Errors that the caller can mend: one line, status 2."""
+
+
+class Finished(Exception):
+    """There is nothing left to do; `result` is the job's closing JSON object."""
+
+    def __init__(self, result: dict[str, Any]):
+        super().__init__("finished")
+        self.result = result
 
 
 def run_job(command: click.Command) -> None:
@@ -42,6 +51,8 @@ def status_of(job: Callable[[], Any]) -> int:
     """Run `job` and return its exit status; every error that is foreseen takes one line."""
     try:
         result = job()
+    except Finished as finished:
+        result = finished.result
     except click.ClickException as error:
         error.show(sys.stderr)
         return 2
@@ -54,16 +65,25 @@ def status_of(job: Callable[[], Any]) -> int:
     except AnalysisException as error:
         say(f"error: {str(error).splitlines()[0]}")
         return 2
-    except SparknnError as error:
-        say(f"error: {error}")
-        return 1
-    except Exception:
-        traceback.print_exc()
-        return 1
+    except Exception as error:
+        return _failure(error)
     # `--help` prints and returns click's own status.
     if isinstance(result, dict):
         print(json.dumps(_finite(result), allow_nan=False), flush=True)
     return 0
+
+
+def _failure(error: Exception) -> int:
+    """Tell what is no mistake in the options or the data, unless it is one about S3."""
+    meaning = placed(str(error))
+    if meaning:
+        say(f"error: {meaning}")
+        return 2
+    if isinstance(error, SparknnError):
+        say(f"error: {error}")
+    else:
+        traceback.print_exception(error)
+    return 1
 
 
 def _finite(value: Any) -> Any:
@@ -113,7 +133,14 @@ def say(message: str) -> None:
 
 
 def start_session(name: str) -> SparkSession:
-    """Return the session of a job, with workers that start fast."""
+    """Return the session of a job, with workers that start fast.
+
+    Raises
+    ------
+    InvalidDataError, IncompleteError
+        If one of the command's paths is on S3 and cannot be come to, or is an output whose
+        replacement was cut short.
+    """
     session = (
         SparkSession.builder.appName(name)
         .config("spark.python.unix.domain.socket.enabled", "true")
@@ -124,4 +151,10 @@ def start_session(name: str) -> SparkSession:
     if cluster.local and "PYSPARK_PYTHON" not in os.environ:
         # The workers are on this machine: they get this Python, not the first one on PATH.
         session.sparkContext.pythonExec = sys.executable
+    context = click.get_current_context(silent=True)
+    options = context.params if context else {}
+    require_reachable(session, options)
+    for name in ("path", "test"):
+        if options.get(name):
+            require_replaced(session, options[name])
     return session

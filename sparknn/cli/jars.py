@@ -1,31 +1,70 @@
-"""The jars of Hadoop's s3a, from the local Maven repository or from Maven Central."""
+"""The jars that bring `s3a://` to Spark: from the local Maven repository or from Maven Central.
+
+This module imports nothing that runs Spark, and `deploy` uses it for the machines that it sets up.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import urllib.request
 import zipfile
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.errors import ClosureError
+from sparknn.errors import DownloadError
+
+__all__ = ["CLOUD", "Versions", "artifact", "gather", "gather_cloud", "nearest", "published"]
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
 LOCAL = Path.home() / ".m2" / "repository"
+CLOUD = "spark-hadoop-cloud"
+"""Spark's module with the classes through which Parquet is written by Hadoop's S3A committers."""
 
 # Of the AWS SDK's bundle, 700 MB with a client for each of AWS's services, s3a uses these.
 _SERVICES = ("s3", "sts", "kms", "sso", "ssooidc", "signin")
 _SERVICE = re.compile(r"software/amazon/awssdk/services/([^/]+)/")
 
 
+@dataclass(frozen=True)
+class Versions:
+    """What a Spark consists of, such as Spark 4.3.0 of Scala 2.13 with Hadoop 3.5.0."""
+
+    spark: str
+    scala: str
+    hadoop: str
+
+    @classmethod
+    def installed(cls) -> Versions:
+        """Return those of the Spark that spark-submit starts: SPARK_HOME's, else pyspark's.
+
+        Raises DownloadError where it carries no Hadoop of its own.
+        """
+        home = os.environ.get("SPARK_HOME")
+        if not home:
+            spec = find_spec("pyspark")
+            home = ((spec and spec.submodule_search_locations) or ["."])[0]
+        names = " ".join(path.name for path in Path(home, "jars").glob("*.jar"))
+        core = re.search(r"\bspark-core_([\d.]+)-(\S+?)\.jar", names)
+        hadoop = re.search(r"\bhadoop-client-api-(\S+?)\.jar", names)
+        if not core or not hadoop:
+            raise DownloadError(
+                f"{home}/jars has no spark-core and hadoop-client-api: the versions that fit are "
+                "those of the Hadoop that this Spark runs with; bring its hadoop-aws by --jars"
+            )
+        return cls(core[2], core[1], hadoop[1])
+
+
 def gather(hadoop: str, directory: Path) -> list[Path]:
-    """Put the jars for a version of Hadoop in a directory; those there already are kept.
+    """Put s3a's jars for a version of Hadoop in a directory; those there already are kept.
 
     Raises
     ------
-    ClosureError
+    DownloadError
         When Maven Central does not give one.
     """
     versions = _versions(hadoop)
@@ -45,11 +84,46 @@ def gather(hadoop: str, directory: Path) -> list[Path]:
         jar = directory / f"{name}-{version}{'-slim' * slim}.jar"
         if not jar.exists():
             whole = artifact(group, name, version, "jar", directory)
-            (_slim if slim else shutil.copyfile)(whole, jar)
+            (_slim if slim else _copy)(whole, jar)
         found.append(jar)
     for stray in directory.glob("*.download"):
         stray.unlink()
     return found
+
+
+def gather_cloud(versions: Versions, version: str, directory: Path) -> Path:
+    """Put the jar of the committers' classes, of a version of Spark, in a directory."""
+    name = f"{CLOUD}_{versions.scala}"
+    jar = directory / f"{name}-{version}.jar"
+    if not jar.exists():
+        _copy(artifact("org.apache.spark", name, version, "jar", directory), jar)
+        for stray in directory.glob("*.download"):
+            stray.unlink()
+    return jar
+
+
+def published(group: str, name: str) -> list[str]:
+    """Return an artifact's versions in Maven Central, oldest first; [] where it does not tell."""
+    place = f"{CENTRAL}/{group.replace('.', '/')}/{name}/maven-metadata.xml"
+    try:
+        with urllib.request.urlopen(place, timeout=10) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return []
+    return sorted(re.findall(r"<version>(\d+(?:\.\d+)+)</version>", text), key=_order)
+
+
+def nearest(wanted: str, versions: list[str]) -> str:
+    """Return the version that is wanted, or where there is none the newest before it.
+
+    Where nothing is known, or nothing is older, what is wanted.
+    """
+    older = [one for one in versions if _order(one) <= _order(wanted)]
+    return older[-1] if older else wanted
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _versions(hadoop: str) -> dict[str, str]:
@@ -79,7 +153,7 @@ def artifact(group: str, name: str, version: str, kind: str, directory: Path | N
     try:
         _fetch(f"{CENTRAL}/{place}", target)
     except OSError as error:
-        raise ClosureError(
+        raise DownloadError(
             f"{CENTRAL}/{place} cannot be fetched ({error}): try again, or put it in {local}"
         ) from None
     return target
@@ -99,6 +173,13 @@ def _fetch(url: str, target: Path) -> None:
         partial.unlink()
         raise OSError(f"SHA-1 {digest.hexdigest()}, not {expected}")
     partial.replace(target)
+
+
+def _copy(whole: Path, jar: Path) -> None:
+    """Copy a jar so that it has its name only when it is complete."""
+    partial = jar.with_name(jar.name + ".part")
+    shutil.copyfile(whole, partial)
+    partial.replace(jar)
 
 
 def _slim(whole: Path, jar: Path) -> None:
