@@ -25,7 +25,7 @@ from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError, InvalidParamError, SparknnError
 from sparknn.persistence import IncompleteError
 
-__all__ = ["run_job", "say", "start_session", "status_of"]
+__all__ = ["closing_line", "run_job", "say", "start_session", "status_of"]
 
 MISTAKES = (InvalidDataError, InvalidParamError, IncompleteError)
 """Errors that the caller can mend: one line, status 2."""
@@ -62,8 +62,13 @@ def status_of(job: Callable[[], Any]) -> int:
         return 1
     # `--help` prints and returns click's own status.
     if isinstance(result, dict):
-        print(json.dumps(_finite(result), allow_nan=False), flush=True)
+        print(closing_line(result), flush=True)
     return 0
+
+
+def closing_line(result: dict[str, Any]) -> str:
+    """Return a job's closing JSON object as a line."""
+    return json.dumps(_finite(result), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
