@@ -201,7 +201,8 @@ def _all_fitted(
     found = []
     for name in models:
         began = time.perf_counter()
-        own, binned = stages, []
+        own = stages
+        binned: list[str] = []
         if name == "logistic":
             model = logistic.setFeaturesCol(features).setLabelCol(label).fit(data)
         else:

@@ -123,6 +123,8 @@ def start_session(name: str) -> SparkSession:
         SparkSession.builder.appName(name)
         .config("spark.python.unix.domain.socket.enabled", "true")
         .config("spark.ui.showConsoleProgress", "false")
+        # Spark would compare what it knows of each column with all others: minutes for a hundred.
+        .config("spark.sql.constraintPropagation.enabled", "false")
         .getOrCreate()
     )
     cluster = Cluster(session)
