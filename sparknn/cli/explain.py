@@ -49,15 +49,18 @@ class Counted:
         return f"{'' if self.exact else 'about '}{self.rows:,} rows"
 
 
-def count_rows(data: DataFrame, path: str, kind: str | None) -> Counted:
-    """Count the rows where that is cheap; else estimate them from the size of the text."""
+def count_rows(data: DataFrame, path: str, kind: str | None, share: float = 1) -> Counted:
+    """Count the rows where that is cheap; else estimate them from the size of the text.
+
+    share: of the rows, where others are held out: about so many.
+    """
     session = data.sparkSession
     size, names = _listed(session, path)
     if kind == "parquet" or any(".parquet" in name for name in names) or size <= SMALL_TEXT:
-        return Counted(data.count(), True)
+        return Counted(round(share * data.count()), share == 1)
     first = session.read.text(path).limit(LINES_LOOKED_AT)
     (mean,) = first.agg(F.avg(F.octet_length("value"))).first() or (None,)
-    return Counted(round(size / ((mean or 0) + 1)), False)
+    return Counted(round(share * size / ((mean or 0) + 1)), False)
 
 
 def _listed(session: SparkSession, path: str) -> tuple[int, list[str]]:
@@ -111,7 +114,8 @@ def explain_training(
     classes = "" if rules.classes is None else f", {outputs} classes seen"
     say(f"{kind}: {rules.width} features{classes}; layers {_dashed(stages[-1].sizes)}")
     say(f"{parameters:,} parameters")
-    say(f"{counted} in {shape.partitions} blocks, one per partition, each of "
+    blocks = f"{shape.partitions} block{'s' if shape.partitions > 1 else ''}"
+    say(f"{counted} in {blocks}, one per partition, each of "
         f"{shape.block_rows:,} rows and {_size(block_bytes)}")  # fmt: skip
     say(f"on each of {max(1, cluster.executors)} executors: about {_size(memory)} of memory for "
         f"Python in {tasks} tasks, {_size(disk)} of disk for blocks (fastest where as much memory "

@@ -16,26 +16,23 @@ from pyspark.ml.feature import MinMaxScalerModel, StandardScalerModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import width_of
+from sparknn.cli.checking import Rules
 from sparknn.cli.command import EPILOG, JobCommand
-from sparknn.cli.explain import count_rows
-from sparknn.cli.inputs import read, reading
+from sparknn.cli.explain import Counted
 from sparknn.cli.options import (
-    columns_option,
     estimator_params,
+    feature_options,
     group,
-    input_options,
     invalid_option,
     keep_option,
-    output_options,
-    scale_option,
     seed_option,
 )
 from sparknn.cli.outputs import require_free, write_aside
 from sparknn.cli.preparation import fit_stages, require_unused
 from sparknn.cli.session import say, start_session
 from sparknn.cli.tables import aligned
-from sparknn.cli.train_rbm import Asked, table_of, unlabelled_rows
+from sparknn.cli.train import Job
+from sparknn.cli.train_rbm import look_at_unlabelled, unlabelled_rows
 from sparknn.cli.types import Numbers, names_in
 from sparknn.params import DEFAULT_SEED
 from sparknn.persistence import mark_complete
@@ -48,10 +45,8 @@ CLUSTER = "cluster"
 
 
 cluster_options = group(
-    input_options,
-    columns_option,
+    feature_options,
     click.option("--label", help="A column to leave aside."),
-    scale_option,
     click.option(
         "--k",
         "counts",
@@ -74,7 +69,6 @@ cluster_options = group(
     click.option("--max-iter", type=int, help="Iterations at most; by default 20."),
     click.option("--tol", type=float, help="How far centres move when it stops; default 0.0001."),
     seed_option,
-    output_options,
     keep_option,
     invalid_option,
 )
@@ -110,13 +104,7 @@ class Clustering:
 @click.command("kmeans", cls=JobCommand, epilog=EPILOG)
 @cluster_options
 def kmeans(
-    counts: tuple[list[int], ...],
-    output: str | None,
-    overwrite: bool,
-    keep: str | None,
-    handle_invalid: str | None,
-    explain: bool,
-    **options: Any,
+    counts: tuple[list[int], ...], keep: str | None, handle_invalid: str | None, **options: Any
 ) -> dict[str, Any]:
     """Cluster rows by k-means||, for one or several numbers of clusters.
 
@@ -124,19 +112,20 @@ def kmeans(
     directories centres and assignments, Parquet. Columns of very different size want --scale.
     """
     began = time.perf_counter()
-    asked = Asked.taken_from(options)
+    options |= {"test": None, "label": options["label"] or ""}
+    job = Job.taken_from(options)
     wanted = list(dict.fromkeys(count for each in counts for count in each))
     estimators = _estimators(wanted, options)
     session = start_session("sparknn kmeans")
-    if output:
-        require_free(session, output, overwrite)
+    if job.output:
+        require_free(session, job.output, job.overwrite)
     skip = handle_invalid == "skip"
-    if explain:
-        return _explained(session, asked, wanted, skip)
-    rows = unlabelled_rows(session, asked, skip, CLUSTER, DEFAULT_SEED)
+    if job.explain:
+        return _explained(job, wanted, *look_at_unlabelled(session, job, skip, CLUSTER))
+    rows = unlabelled_rows(session, job, skip, CLUSTER, estimators[0].getSeed())
     require_unused(rows.whole.columns, [CLUSTER])
     kept = _kept(rows.whole, keep)
-    stages, features = fit_stages(rows.training, rows.table, asked.scale, None)
+    stages, features = fit_stages(rows.training, rows.table, job.scale, None)
     pipeline = PipelineModel(stages)
     data = pipeline.transform(rows.training).select(F.col(quoted(features)).alias("features"))
     found = _clusterings(estimators, data)
@@ -144,9 +133,10 @@ def kmeans(
     for line in _table(found):
         say(line)
     best.model.setFeaturesCol(features)
-    if output:
-        _save(session, PipelineModel([*stages, best.model]), rows.whole, kept, output, overwrite)
-        say(f"saved k {best.model.getK()}, its centres and assignments, to {output}")
+    pipeline = PipelineModel([*stages, best.model])
+    if job.output:
+        _save(session, pipeline, rows.whole, kept, job)
+        say(f"saved k {best.model.getK()}, its centres and assignments, to {job.output}")
     return {
         "job": "kmeans",
         "rows": sum(best.model.summary.clusterSizes),
@@ -154,8 +144,9 @@ def kmeans(
         "features": len(best.model.clusterCenters()[0]),
         "clusterings": [each.told for each in found],
         "best": {**best.told, "sizes": best.model.summary.clusterSizes},
+        **({} if rows.held is None else {"validation": _measured(pipeline, rows.held)}),
         "seconds": round(time.perf_counter() - began, 2),
-        "output": output,
+        "output": job.output,
     }
 
 
@@ -188,18 +179,32 @@ def _clusterings(estimators: list[KMeans], data: DataFrame) -> list[Clustering]:
             began = time.perf_counter()
             model = estimator.fit(data)
             sizes = model.summary.clusterSizes
-            silhouette = None
-            if sum(size > 0 for size in sizes) > 1:
-                measure = ClusteringEvaluator(predictionCol=CLUSTER)
-                if estimator.getDistanceMeasure() == "cosine":
-                    measure.setDistanceMeasure("cosine")
-                silhouette = measure.evaluate(model.transform(data))
+            several = sum(size > 0 for size in sizes) > 1
+            silhouette = _silhouette(model.transform(data), model) if several else None
             seconds = time.perf_counter() - began
             cost = model.summary.trainingCost
             found.append(Clustering(model, len(model.clusterCenters()), cost, silhouette, seconds))
     finally:
         data.unpersist()
     return found
+
+
+def _silhouette(clustered: DataFrame, model: KMeansModel) -> float:
+    """Return the mean silhouette of rows, in the distance by which they were clustered."""
+    evaluator = ClusteringEvaluator(featuresCol=model.getFeaturesCol(), predictionCol=CLUSTER)
+    if model.getDistanceMeasure() == "cosine":
+        evaluator.setDistanceMeasure("cosine")
+    return evaluator.evaluate(clustered)
+
+
+def _measured(pipeline: PipelineModel, held: DataFrame) -> dict[str, Any]:
+    """Return how many rows were held out, and their silhouette, if they are in several clusters."""
+    clustered, model = pipeline.transform(held), pipeline.stages[-1]
+    rows, clusters = clustered.agg(F.count("*"), F.count_distinct(CLUSTER)).first() or (0, 0)
+    return {
+        "rows": rows,
+        "silhouette": _silhouette(clustered, model) if clusters > 1 else None,
+    }
 
 
 def _table(found: list[Clustering]) -> list[str]:
@@ -220,8 +225,7 @@ def _save(
     pipeline: PipelineModel,
     data: DataFrame,
     kept: list[str],
-    output: str,
-    overwrite: bool,
+    job: Job,
 ) -> None:
     """Save the model and, in its directory, the centres and which row is in which cluster."""
     columns = [F.col(quoted(name)) for name in kept]
@@ -234,7 +238,7 @@ def _save(
         assignments.write.parquet(f"{place}/assignments")
         mark_complete(session, place)
 
-    write_aside(session, output, overwrite, write)
+    write_aside(session, str(job.output), job.overwrite, write)
 
 
 def _centres(session: SparkSession, pipeline: PipelineModel, data: DataFrame) -> DataFrame:
@@ -264,23 +268,19 @@ def _unscaled(scaler: Transformer, centres: np.ndarray) -> np.ndarray:
 
 
 def _explained(
-    session: SparkSession, asked: Asked, wanted: list[int], skip: bool
+    job: Job, wanted: list[int], data: DataFrame, rules: Rules, counted: Counted
 ) -> dict[str, Any]:
     """Say what would be clustered, and return the closing JSON object."""
-    data, _ = read(session, asked.path, asked.kind, skip)
-    with reading(asked.path):
-        table = table_of(data, asked, CLUSTER)
-        width = width_of(data, table)
-    counted = count_rows(data, asked.path, asked.kind)
-    numbers = [width * count for count in wanted]
-    say(f"{asked.path}: {counted}, {width} features; k-means for k {wanted}")
+    numbers = [rules.width * count for count in wanted]
+    say(f"{job.path}: {counted}, {rules.width} features; k-means for k {wanted}")
     say(f"{', '.join(map(str, numbers))} numbers in the centres; nothing was computed")
     return {
         "job": "kmeans",
         "explain": True,
         "rows": counted.rows,
         "rowsExact": counted.exact,
-        "features": width,
+        "partitions": data.rdd.getNumPartitions(),
+        "features": rules.width,
         "k": wanted,
         "parameters": numbers,
     }

@@ -24,6 +24,7 @@ __all__ = [
     "belief_options",
     "columns_option",
     "estimator_params",
+    "feature_options",
     "group",
     "input_options",
     "invalid_option",
@@ -106,7 +107,7 @@ def validation_option(share: float) -> Decorator:
     )
 
 
-_feature_options = group(
+feature_options = group(
     input_options, columns_option, validation_option(0.0), scale_option, output_options
 )
 
@@ -148,7 +149,7 @@ _minibatch_options = group(
 )
 
 training_options = group(
-    _feature_options,
+    feature_options,
     labelled_options,
     _minibatch_options,
     click.option("--gradient-tol", type=float, help="Gradient at which a full-batch solver stops."),
@@ -197,13 +198,15 @@ _dropout_option = click.option(
     help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
 )
 
+_solver_option = click.option(
+    "--solver",
+    type=click.Choice(MultilayerPerceptronClassifier.SOLVERS),
+    help="How to find the weights: sgd and adam go by minibatches, the others (l-bfgs is the "
+    "default) by all rows at once.",
+)
+
 _network_options = group(
-    click.option(
-        "--solver",
-        type=click.Choice(MultilayerPerceptronClassifier.SOLVERS),
-        help="How to find the weights: sgd and adam go by minibatches, the others (l-bfgs is the "
-        "default) by all rows at once.",
-    ),
+    _solver_option,
     click.option(
         "--hidden",
         type=Numbers(int),
@@ -265,13 +268,13 @@ belief_options = group(
             ("cd-steps", Numbers(int), "Steps of Gibbs sampling in each step."),
         )
     ],
-    click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
+    _solver_option,
     _loss_option,
     _dropout_option,
 )
 
 machine_options = group(
-    _feature_options,
+    feature_options,
     click.option("--label", help="A column to leave aside."),
     click.option("--num-hidden", type=int, help="Hidden units."),
     _visible_option,

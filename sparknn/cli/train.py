@@ -19,7 +19,7 @@ from sparknn.classification import (
 )
 from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
 from sparknn.cli.command import EPILOG, JobCommand
-from sparknn.cli.explain import Counted, classes_seen, count_rows, explain_training
+from sparknn.cli.explain import classes_seen, count_rows, explain_training
 from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
@@ -74,7 +74,7 @@ __all__ = [
 
 @dataclass
 class Job:
-    """What every training job was asked."""
+    """What every training job was asked; label: "" where there may be none."""
 
     path: str
     kind: str | None
@@ -229,13 +229,11 @@ def explained(
         rules = _rules(data, job, estimator, layers)
         if rules.classes == 0:
             rules = replace(rules, classes=classes_seen(data, job.label))
-        found = count_rows(data, job.path, job.kind)
+        found = count_rows(data, job.path, job.kind, 1 - job.validation)
     if job.test:
         test, _ = read(session, job.test, job.kind, skip, rules.width)
         with reading(job.test):
             require_label(test, rules)
-    if job.validation:
-        found = Counted(round(found.rows * (1 - job.validation)), False)
     inner = layers[1:-1] if layers else hidden or []
     return explain_training(name, estimator, data, rules, found, inner)
 

@@ -22,28 +22,11 @@ from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import fit_stages, require_scalable, require_unused
 from sparknn.cli.session import say, start_session
+from sparknn.cli.train import Job
 from sparknn.feature import RBM, RBMModel
 from sparknn.schema import column_type, quoted
 
-__all__ = ["Asked", "Unlabelled", "table_of", "train_rbm", "unlabelled_rows"]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a job without labels was asked of its input; label: a column to leave aside."""
-
-    path: str
-    kind: str | None
-    label: str | None
-    features: str | None
-    scale: str
-    validation: float = 0.0
-
-    @classmethod
-    def taken_from(cls, options: dict[str, Any]) -> Asked:
-        """Take these options out of a command's."""
-        names = cls.__dataclass_fields__.keys() & options.keys()
-        return cls(**{name: options.pop(name) for name in names})
+__all__ = ["Unlabelled", "look_at_unlabelled", "train_rbm", "unlabelled_rows"]
 
 
 @dataclass(frozen=True)
@@ -62,31 +45,33 @@ class Unlabelled:
 
 @click.command("train_rbm", cls=JobCommand, epilog=EPILOG)
 @machine_options
-def train_rbm(output: str | None, overwrite: bool, explain: bool, **options: Any) -> dict[str, Any]:
+def train_rbm(**options: Any) -> dict[str, Any]:
     """Train a restricted Boltzmann machine and save it with its preprocessing.
 
     Features are to be in [0, 1] (--scale minmax), or for --visible-type gaussian standardised.
     """
     began = time.perf_counter()
-    asked = Asked.taken_from(options)
+    options |= {"test": None, "label": options["label"] or ""}
+    job = Job.taken_from(options)
     estimator = RBM(**estimator_params(options))
     estimator._check()
     session = start_session("sparknn train_rbm")
-    if output:
-        require_free(session, output, overwrite)
-    if explain:
-        return _explained(session, asked, estimator)
+    if job.output:
+        require_free(session, job.output, job.overwrite)
     skip = estimator.getHandleInvalid() == "skip"
-    rows = unlabelled_rows(session, asked, skip, estimator.getOutputCol(), estimator.getSeed())
-    stages, column = fit_stages(rows.training, rows.table, asked.scale, None)
+    if job.explain:
+        seen = look_at_unlabelled(session, job, skip, estimator.getOutputCol())
+        return explain_training("train_rbm", estimator, *seen, [])
+    rows = unlabelled_rows(session, job, skip, estimator.getOutputCol(), estimator.getSeed())
+    stages, column = fit_stages(rows.training, rows.table, job.scale, None)
     prepared = PipelineModel(stages)
-    with reading(asked.path):
+    with reading(job.path):
         model = estimator.setFeaturesCol(column).fit(prepared.transform(rows.training))
     fitted = model.training
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
-    if output:
-        save_model(session, PipelineModel([*stages, model]), output, overwrite)
-        say(f"saved to {output}")
+    if job.output:
+        save_model(session, PipelineModel([*stages, model]), job.output, job.overwrite)
+        say(f"saved to {job.output}")
     result: dict[str, Any] = {
         "job": "train_rbm",
         "rows": fitted.rows,
@@ -98,51 +83,46 @@ def train_rbm(output: str | None, overwrite: bool, explain: bool, **options: Any
     }
     if rows.held is not None:
         result["validation"] = _measured(model, prepared.transform(rows.held))
-    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": output}
+    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": job.output}
 
 
 def unlabelled_rows(
-    session: SparkSession, asked: Asked, skip: bool, added: str, seed: int
+    session: SparkSession, job: Job, skip: bool, added: str, seed: int
 ) -> Unlabelled:
     """Read the input, check all of it, and split it.
 
     skip: leave invalid rows out. added: the column that the model adds. seed: of the split.
     """
-    data, malformed = read(session, asked.path, asked.kind, skip)
-    with reading(asked.path):
-        table = table_of(data, asked, added)
+    data, malformed = read(session, job.path, job.kind, skip)
+    with reading(job.path):
+        table = _table(data, job, added)
         data, skipped = checked(data, Rules(table, width_of(data, table)), skip)
         training, held = data, None
-        if asked.validation:
-            training, held = hold_out(_without_label(data, asked), asked.validation, seed)
+        if job.validation:
+            training, held = hold_out(data.drop(job.label), job.validation, seed)
             held = chosen(held, table)
-    say(f"{asked.path}: {len(table.features)} feature columns")
+    say(f"{job.path}: {len(table.features)} feature columns")
     return Unlabelled(data, chosen(training, table), held, table, malformed + skipped)
 
 
-def table_of(data: DataFrame, asked: Asked, added: str) -> Table:
+def look_at_unlabelled(
+    session: SparkSession, job: Job, skip: bool, added: str
+) -> tuple[DataFrame, Rules, Counted]:
+    """Return what --explain tells of: the rows, what they must be, and how many there are."""
+    data, _ = read(session, job.path, job.kind, skip)
+    with reading(job.path):
+        table = _table(data, job, added)
+        rules = Rules(table, width_of(data, table), classes=None)
+        return data, rules, count_rows(data, job.path, job.kind, 1 - job.validation)
+
+
+def _table(data: DataFrame, job: Job, added: str) -> Table:
     """Return the columns to train on, which a model can take."""
-    table = choose_columns(_without_label(data, asked), None, asked.features)
+    table = choose_columns(data.drop(job.label), None, job.features)
     require_unused(table.names, [added])
-    if asked.scale != "none":
+    if job.scale != "none":
         require_scalable(data, table)
     return table
-
-
-def _without_label(data: DataFrame, asked: Asked) -> DataFrame:
-    return data.drop(asked.label) if asked.label else data
-
-
-def _explained(session: SparkSession, asked: Asked, estimator: RBM) -> dict[str, Any]:
-    """Say what would be trained, and return the closing JSON object."""
-    data, _ = read(session, asked.path, asked.kind, estimator.getHandleInvalid() == "skip")
-    with reading(asked.path):
-        table = table_of(data, asked, estimator.getOutputCol())
-        rules = Rules(table, width_of(data, table), classes=None)
-        found = count_rows(data, asked.path, asked.kind)
-    if asked.validation:
-        found = Counted(round(found.rows * (1 - asked.validation)), False)
-    return explain_training("train_rbm", estimator, data, rules, found, [])
 
 
 def _measured(model: RBMModel, data: DataFrame) -> dict[str, Any]:
