@@ -28,7 +28,7 @@ from sparknn.cli.options import (
     seed_option,
 )
 from sparknn.cli.outputs import require_free, write_aside
-from sparknn.cli.preparation import fit_stages, require_unused
+from sparknn.cli.preparation import fit_stages, made_on_the_way, require_unused
 from sparknn.cli.session import say, start_session
 from sparknn.cli.tables import aligned
 from sparknn.cli.train import Job
@@ -127,6 +127,7 @@ def kmeans(
     kept = _kept(rows.whole, keep)
     stages, features = fit_stages(rows.training, rows.table, job.scale, None)
     pipeline = PipelineModel(stages)
+    require_unused(rows.whole.columns, made_on_the_way(pipeline))
     data = pipeline.transform(rows.training).select(F.col(quoted(features)).alias("features"))
     found = _clusterings(estimators, data)
     best = max(found, key=lambda each: -2 if each.silhouette is None else each.silhouette)
@@ -167,7 +168,7 @@ def _kept(data: DataFrame, keep: str | None) -> list[str]:
     names = data.columns if keep is None else names_in(keep)
     for name in names:
         column_type(data, name)
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _clusterings(estimators: list[KMeans], data: DataFrame) -> list[Clustering]:

@@ -112,11 +112,7 @@ class Compared:
 @click.command("naive_bayes", cls=JobCommand, epilog=EPILOG)
 @comparison_options
 def naive_bayes(
-    models: list[str],
-    smoothing: float,
-    quantiles: int,
-    save: str,
-    **options: Any,
+    models: list[str], smoothing: float, quantiles: int, save: str, **options: Any
 ) -> dict[str, Any]:
     """Compare Gaussian, multinomial and Bernoulli naive Bayes with logistic regression.
 
@@ -124,8 +120,8 @@ def naive_bayes(
     Bernoulli zeros and ones: columns that hold other numbers are cut into bins for them.
     """
     began = time.perf_counter()
-    job = Job.taken_from(options | {"scale": "none"})
-    options = {name: value for name, value in options.items() if name not in vars(job)}
+    options |= {"scale": "none"}
+    job = Job.taken_from(options)
     logistic = LogisticRegression(**estimator_params(options))
     logistic._check()
     _require_sense(models, save, job)
