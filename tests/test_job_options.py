@@ -147,7 +147,6 @@ def test_an_option_means_the_same_in_every_job() -> None:
         for option in command.params:
             meaning = (option.name, type(option.type).__name__)
             meanings.setdefault(option.opts[0], set()).add(meaning)
-    # A machine has one momentum; for the layers of a network a list would do, too.
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
 
 
