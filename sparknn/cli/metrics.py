@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyspark import StorageLevel
@@ -15,11 +17,16 @@ from pyspark.ml.evaluation import (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparknn.cli.preparation import is_regression, model_of
+from sparknn.cli.calibration import calibration
+from sparknn.cli.confusion import agreement, per_class
+from sparknn.cli.preparation import is_regression, model_of, rules_of
 from sparknn.errors import InvalidDataError
 from sparknn.schema import quoted
 
 __all__ = ["measure", "measure_fully", "said"]
+
+ACCURACY = 10_000
+"""Of quantiles: their ranks are right to a ten-thousandth of the rows."""
 
 
 def measure(pipeline: PipelineModel, data: DataFrame) -> dict[str, Any]:
@@ -28,57 +35,83 @@ def measure(pipeline: PipelineModel, data: DataFrame) -> dict[str, Any]:
     Of a classifier accuracy and mean cross-entropy (in nats); of a regression the root mean
     squared error, the mean absolute one (both in the label's units) and R².
     """
+    with _scored(pipeline, data) as scored:
+        return _measured(model_of(pipeline), scored)
+
+
+def measure_fully(pipeline: PipelineModel, data: DataFrame, bins: int = 10) -> dict[str, Any]:
+    """Return what `measure` does, and all else that can be said.
+
+    Of a classifier: weighted precision, recall and F, Cohen's kappa and Matthews' correlation,
+    the confusion matrix (a row for each true class), a table of the classes, and how far
+    probabilities can be believed, in `bins` bins; for two classes also the areas under the ROC
+    and the precision-recall curve. Of a regression: mean and quantiles of the errors, and the
+    explained variance.
+    """
+    model = model_of(pipeline)
+    with _scored(pipeline, data) as scored:
+        result = _measured(model, scored)
+        if is_regression(model):
+            return {**result, **_errors(scored)}
+        for metric in ("weightedPrecision", "weightedRecall", "f1"):
+            result[metric] = _of_classes(metric).evaluate(scored)
+        if model.numClasses == 2:
+            for metric in ("areaUnderROC", "areaUnderPR"):
+                result[metric] = BinaryClassificationEvaluator(metricName=metric).evaluate(scored)
+        counts = scored.groupBy("label", "prediction").count().collect()
+        believed = calibration(scored, bins)
+    matrix = [[0] * model.numClasses for _ in range(model.numClasses)]
+    for row in counts:
+        matrix[int(row["label"])][int(row["prediction"])] = row["count"]
+    words = rules_of(pipeline, labelled=True).words
+    table = per_class(matrix, words)
+    return {**result, **agreement(matrix), **believed, "perClass": table, "confusion": matrix}
+
+
+@contextmanager
+def _scored(pipeline: PipelineModel, data: DataFrame) -> Iterator[DataFrame]:
+    """Give the rows' label and what the pipeline predicts, kept on disk meanwhile."""
     model = model_of(pipeline)
     columns = {"label": model.getLabelCol(), "prediction": model.getPredictionCol()}
-    metrics: dict[str, Evaluator] = {
-        name: RegressionEvaluator(metricName=name) for name in ("rmse", "mae", "r2")
-    }
     if not is_regression(model):
         columns["probability"] = model.getProbabilityCol()
-        metrics = {name: _of_classes(name) for name in ("accuracy", "logLoss")}
+        columns["rawPrediction"] = model.getRawPredictionCol()
     scored = pipeline.transform(data)
     scored = scored.select(
         *[F.col(quoted(column)).alias(name) for name, column in columns.items()]
     ).withColumn("label", F.col("label").cast("double"))
     scored = scored.persist(StorageLevel.DISK_ONLY)
     try:
-        rows = scored.count()
-        if not rows:
-            raise InvalidDataError("there are no rows to measure the model on")
-        return {"rows": rows, **{name: each.evaluate(scored) for name, each in metrics.items()}}
+        yield scored
     finally:
         scored.unpersist()
 
 
-def measure_fully(pipeline: PipelineModel, data: DataFrame) -> dict[str, Any]:
-    """Return what `measure` does, weighted precision, recall and F, and the confusion matrix.
-
-    For two classes also the area under the ROC curve. The matrix has a row for each true class.
-    Of a regression there is no more than `measure` returns.
-    """
-    model = model_of(pipeline)
-    result = measure(pipeline, data)
+def _measured(model: Any, scored: DataFrame) -> dict[str, Any]:
+    rows = scored.count()
+    if not rows:
+        raise InvalidDataError("there are no rows to measure the model on")
+    metrics = {name: _of_classes(name) for name in ("accuracy", "logLoss")}
     if is_regression(model):
-        return result
-    scored = pipeline.transform(data)
-    scored = scored.select(
-        F.col(quoted(model.getLabelCol())).cast("double").alias("label"),
-        F.col(quoted(model.getPredictionCol())).alias("prediction"),
-        F.col(quoted(model.getRawPredictionCol())).alias("rawPrediction"),
-    ).persist(StorageLevel.DISK_ONLY)
-    try:
-        for metric in ("weightedPrecision", "weightedRecall", "f1"):
-            result[metric] = _of_classes(metric).evaluate(scored)
-        if model.numClasses == 2:
-            evaluator = BinaryClassificationEvaluator(metricName="areaUnderROC")
-            result["areaUnderROC"] = evaluator.evaluate(scored)
-        counts = scored.groupBy("label", "prediction").count().collect()
-    finally:
-        scored.unpersist()
-    matrix = [[0] * model.numClasses for _ in range(model.numClasses)]
-    for row in counts:
-        matrix[int(row["label"])][int(row["prediction"])] = row["count"]
-    return {**result, "confusion": matrix}
+        metrics = {name: _of_numbers(name) for name in ("rmse", "mae", "r2")}
+    return {"rows": rows, **{name: each.evaluate(scored) for name, each in metrics.items()}}
+
+
+def _errors(scored: DataFrame) -> dict[str, Any]:
+    """Return what `measure` leaves out of a regression; errors are predictions less labels."""
+    error = F.col("prediction") - F.col("label")
+    shares = [0.5, 0.9, 0.99]
+    bias, largest, found = scored.agg(
+        F.avg(error), F.max(F.abs(error)), F.percentile_approx(F.abs(error), shares, ACCURACY)
+    ).first() or (None, None, [])
+    return {
+        "mse": _of_numbers("mse").evaluate(scored),
+        "explainedVariance": _of_numbers("var").evaluate(scored),
+        "bias": bias,
+        "medianAbsoluteError": found[0],
+        "absoluteErrorQuantiles": dict(zip(map(str, shares), found, strict=True)),
+        "largestAbsoluteError": largest,
+    }
 
 
 def said(metrics: dict[str, Any]) -> str:
@@ -90,3 +123,7 @@ def said(metrics: dict[str, Any]) -> str:
 
 def _of_classes(metric: str) -> Evaluator:
     return MulticlassClassificationEvaluator(metricName=metric)
+
+
+def _of_numbers(metric: str) -> Evaluator:
+    return RegressionEvaluator(metricName=metric)

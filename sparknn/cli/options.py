@@ -22,21 +22,33 @@ from sparknn.optimizers import SCHEDULES
 
 __all__ = [
     "belief_options",
+    "columns_option",
     "estimator_params",
+    "feature_options",
+    "group",
     "input_options",
+    "invalid_option",
+    "keep_option",
+    "labelled_options",
     "logistic_options",
     "machine_options",
+    "output_options",
     "perceptron_options",
+    "prediction_options",
+    "regressor_options",
+    "scale_option",
     "scoring_options",
     "search_options",
+    "seed_option",
     "single",
     "training_options",
+    "validation_option",
 ]
 
 Decorator = Callable[[Any], Any]
 
 
-def _group(*options: Decorator) -> Decorator:
+def group(*options: Decorator) -> Decorator:
     """Return one decorator for several options, shown in this order."""
 
     def decorate(command):
@@ -47,7 +59,7 @@ def _group(*options: Decorator) -> Decorator:
     return decorate
 
 
-input_options = _group(
+input_options = group(
     click.option("--input", "path", required=True, help="A file, a directory or a glob."),
     click.option(
         "--format",
@@ -64,36 +76,61 @@ invalid_option = click.option(
     "with the first one's place (the default), or leave them out and count them.",
 )
 
-_feature_options = _group(
-    input_options,
-    click.option(
-        "--features",
-        help="One vector or array column, or numeric ones with commas between them. By default "
-        "the column 'features', else all but the label.",
-    ),
-    click.option(
-        "--validation",
-        type=click.FloatRange(0, 1, max_open=True),
-        default=0.0,
-        help="Share of the rows held out to measure the model, such as 0.1.",
-    ),
-    click.option(
-        "--scale",
-        type=click.Choice(["standard", "minmax", "none"]),
-        default="none",
-        show_default=True,
-        help="Columns to mean 0 and deviation 1, or into [0, 1]; saved with the model.",
-    ),
+columns_option = click.option(
+    "--features",
+    help="One vector or array column, or numeric ones with commas between them. By default "
+    "the column 'features', else all but the label.",
+)
+
+scale_option = click.option(
+    "--scale",
+    type=click.Choice(["standard", "minmax", "none"]),
+    default="none",
+    show_default=True,
+    help="Columns to mean 0 and deviation 1, or into [0, 1]; saved with the model.",
+)
+
+output_options = group(
     click.option("--output", help="Where to save the model with its preprocessing."),
     click.option("--overwrite", is_flag=True, help="Replace what is at the output."),
 )
 
-_minibatch_options = _group(
+
+def validation_option(share: float) -> Decorator:
+    """Return --validation with a default."""
+    return click.option(
+        "--validation",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=share,
+        show_default=True,
+        help="Share of the rows held out to measure the model, such as 0.1.",
+    )
+
+
+feature_options = group(
+    input_options, columns_option, validation_option(0.0), scale_option, output_options
+)
+
+labelled_options = group(
+    click.option("--label", default="label", show_default=True, help="Label column."),
+    click.option("--weight", "weight_col", help="Column of row weights."),
+    click.option("--test", help="Rows to measure the model on, in the input's format."),
+)
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(-(2**63), 2**63 - 1), help="Of all that is random."
+)
+
+_minibatch_options = group(
     click.option("--max-iter", type=int, help="Epochs, or iterations of a full-batch solver."),
     click.option("--tol", type=float, help="Relative change of the loss at which to stop."),
     click.option("--reg-param", type=float, help="Strength of the penalty."),
     click.option("--step-size", type=float, help="Of the minibatch solvers and gd."),
-    click.option("--step-size-schedule", type=click.Choice(list(SCHEDULES))),
+    click.option(
+        "--step-size-schedule",
+        type=click.Choice(list(SCHEDULES)),
+        help="How the step size goes over the epochs.",
+    ),
     click.option("--momentum", type=float, help="Of sgd."),
     click.option("--block-size", type=int, help="Rows per partition and minibatch step."),
     click.option("--steps-per-round", type=int, help="Local steps between two averagings."),
@@ -102,7 +139,7 @@ _minibatch_options = _group(
         help="Where to save the fit's state on the way: a killed job, run again, goes on from it.",
     ),
     click.option("--checkpoint-interval", type=int, help="Epochs or iterations between them."),
-    click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), help="Of all that is random."),
+    seed_option,
     click.option(
         "--partitions",
         "num_partitions",
@@ -111,22 +148,34 @@ _minibatch_options = _group(
     ),
 )
 
-training_options = _group(
-    _feature_options,
-    click.option("--label", default="label", show_default=True, help="Label column."),
-    click.option("--weight", "weight_col", help="Column of row weights."),
-    click.option("--test", help="Rows to measure the model on, in the input's format."),
+training_options = group(
+    feature_options,
+    labelled_options,
     _minibatch_options,
     click.option("--gradient-tol", type=float, help="Gradient at which a full-batch solver stops."),
     click.option("--elastic-net-param", type=float, help="Share of L1 in the penalty, 0 to 1."),
     invalid_option,
 )
 
-logistic_options = _group(
-    click.option("--solver", type=click.Choice(LogisticRegression.SOLVERS)),
-    click.option("--family", type=click.Choice(["auto", "binomial", "multinomial"])),
-    click.option("--fit-intercept/--no-fit-intercept", default=None),
-    click.option("--standardization/--no-standardization", default=None),
+logistic_options = group(
+    click.option(
+        "--solver",
+        type=click.Choice(LogisticRegression.SOLVERS),
+        help="l-bfgs (the default) goes by all rows at once, sgd by minibatches.",
+    ),
+    click.option(
+        "--family",
+        type=click.Choice(["auto", "binomial", "multinomial"]),
+        help="One margin for two classes, or one for each class; by default as the labels ask.",
+    ),
+    click.option(
+        "--fit-intercept/--no-fit-intercept", default=None, help="A constant term; by default yes."
+    ),
+    click.option(
+        "--standardization/--no-standardization",
+        default=None,
+        help="Whether columns are scaled inside the fit; by default yes.",
+    ),
 )
 
 _task_option = click.option(
@@ -149,9 +198,15 @@ _dropout_option = click.option(
     help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
 )
 
-perceptron_options = _group(
-    _task_option,
-    click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
+_solver_option = click.option(
+    "--solver",
+    type=click.Choice(MultilayerPerceptronClassifier.SOLVERS),
+    help="How to find the weights: sgd and adam go by minibatches, the others (l-bfgs is the "
+    "default) by all rows at once.",
+)
+
+_network_options = group(
+    _solver_option,
     click.option(
         "--hidden",
         type=Numbers(int),
@@ -159,13 +214,27 @@ perceptron_options = _group(
     ),
     click.option("--layers", type=Numbers(int), help="Sizes of all layers, in place of --hidden."),
     click.option("--activation", type=Names(ACTIVATIONS), help="Of hidden units."),
+    _dropout_option,
+)
+
+regressor_options = group(
+    _network_options,
+    click.option(
+        "--loss",
+        type=click.Choice(["squared", "absolute", "huber"]),
+        help="What to make small; absolute and huber mind rows far off less.",
+    ),
+)
+
+perceptron_options = group(
+    _task_option,
+    _network_options,
     _loss_option,
     click.option(
         "--class-weights",
         type=Numbers(float),
         help="What rows of each class weigh, such as 1,5, times their own weights.",
     ),
-    _dropout_option,
 )
 
 _visible_option = click.option(
@@ -174,7 +243,7 @@ _visible_option = click.option(
     help="Features in [0, 1] (binary, the default), or standardised ones (gaussian).",
 )
 
-belief_options = _group(
+belief_options = group(
     _task_option,
     click.option(
         "--hidden",
@@ -199,13 +268,13 @@ belief_options = _group(
             ("cd-steps", Numbers(int), "Steps of Gibbs sampling in each step."),
         )
     ],
-    click.option("--solver", type=click.Choice(MultilayerPerceptronClassifier.SOLVERS)),
+    _solver_option,
     _loss_option,
     _dropout_option,
 )
 
-machine_options = _group(
-    _feature_options,
+machine_options = group(
+    feature_options,
     click.option("--label", help="A column to leave aside."),
     click.option("--num-hidden", type=int, help="Hidden units."),
     _visible_option,
@@ -217,7 +286,11 @@ machine_options = _group(
         default=None,
         help="Sample the chains' visible units (the default), or take their means.",
     ),
-    click.option("--momentum-schedule", type=click.Choice(["step", "linear", "constant"])),
+    click.option(
+        "--momentum-schedule",
+        type=click.Choice(["step", "linear", "constant"]),
+        help="How momentum goes over the epochs; by default step: 0.5 for 5 epochs, then all.",
+    ),
     click.option("--sparsity-target", type=float, help="Wanted mean of hidden units."),
     click.option("--sparsity-cost", type=float, help="How strongly they are drawn to it."),
     click.option("--max-norm", type=float, help="Largest length of the weights into a unit."),
@@ -225,7 +298,13 @@ machine_options = _group(
     invalid_option,
 )
 
-search_options = _group(
+keep_option = click.option(
+    "--keep",
+    help="Columns of the input to write beside the model's own, such as an id, with commas "
+    "between them. By default all.",
+)
+
+search_options = group(
     click.option(
         "--grid",
         type=Values(),
@@ -247,7 +326,13 @@ search_options = _group(
         type=click.IntRange(min=1),
         help="Random search: draw so many settings from what --grid and --range allow.",
     ),
-    click.option("--folds", type=click.IntRange(min=2), default=3, show_default=True),
+    click.option(
+        "--folds",
+        type=click.IntRange(min=2),
+        default=3,
+        show_default=True,
+        help="Parts of the rows, each of which is held out once.",
+    ),
     click.option(
         "--metric",
         type=click.Choice(METRICS),
@@ -256,10 +341,23 @@ search_options = _group(
     ),
 )
 
-scoring_options = _group(
+scoring_options = group(
     click.option("--model", required=True, help="What a training job saved."),
     input_options,
     invalid_option,
+)
+
+prediction_options = group(
+    scoring_options,
+    click.option("--output", required=True, help="Where to write Parquet."),
+    click.option("--overwrite", is_flag=True, help="Replace what is at the output."),
+    keep_option,
+    click.option(
+        "--columns",
+        help="All columns to write, in place of --keep, with commas between them. By default the "
+        "input's and prediction, probability, rawPrediction and, where labels are words, "
+        "predictedLabel.",
+    ),
 )
 
 

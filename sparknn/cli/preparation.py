@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyspark.ml import Estimator, Pipeline, PipelineModel, Transformer
+from pyspark.ml.clustering import KMeansModel
 from pyspark.ml.feature import (
     IndexToString,
     MinMaxScaler,
-    MinMaxScalerModel,
     StandardScaler,
-    StandardScalerModel,
     StringIndexer,
     StringIndexerModel,
     VectorAssembler,
@@ -30,6 +29,7 @@ from sparknn.regression import (
 from sparknn.schema import column_type, quoted
 
 __all__ = [
+    "is_clustering",
     "is_regression",
     "model_of",
     "fit_stages",
@@ -111,7 +111,7 @@ def label_names(indexer: StringIndexerModel | None, model: Transformer) -> list[
 def model_of(pipeline: PipelineModel):
     """Return the stage of a saved pipeline that predicts."""
     for stage in pipeline.stages:
-        if hasattr(stage, "numClasses") or is_regression(stage):
+        if hasattr(stage, "numClasses") or is_regression(stage) or is_clustering(stage):
             return stage
     raise IncompleteError("the pipeline has no model: a training job's --output has one")
 
@@ -121,21 +121,38 @@ def is_regression(stage: Any) -> bool:
     return isinstance(stage, (MultilayerPerceptronRegressor, MultilayerPerceptronRegressionModel))
 
 
+def is_clustering(stage: Any) -> bool:
+    """Return whether a model tells clusters, and knows of no label."""
+    return isinstance(stage, KMeansModel)
+
+
 def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
     """Return what rows must be for a saved pipeline to work on them."""
     model = model_of(pipeline)
-    features: tuple[str, ...] = (model.getFeaturesCol(),)
-    label, words = model.getLabelCol(), None
-    for stage in reversed(pipeline.stages):
+    words, label = None, None if is_clustering(model) else model.getLabelCol()
+    made, needed, assembled = set(), [], False
+    for stage in pipeline.stages[: pipeline.stages.index(model)]:
         if isinstance(stage, StringIndexerModel):
             label, words = stage.getInputCol(), tuple(stage.labels)
-        elif isinstance(stage, VectorAssembler):
-            features = tuple(stage.getInputCols())
-        elif isinstance(stage, (MinMaxScalerModel, StandardScalerModel)):
-            features = (stage.getInputCol(),)
-    table = Table(features, label if labelled else None)
+            continue
+        needed += _columns(stage, "input")
+        made.update(_columns(stage, "output"))
+        assembled = assembled or isinstance(stage, VectorAssembler)
+    features = tuple(dict.fromkeys(name for name in needed if name not in made))
+    table = Table(features or (model.getFeaturesCol(),), label if labelled else None)
+    if is_clustering(model):
+        return Rules(table, len(features) if assembled else len(model.clusterCenters()[0]), None)
     classes = None if is_regression(model) else model.numClasses
-    return Rules(table, model.numFeatures, classes, words if labelled else None)
+    width = len(features) if assembled else model.numFeatures
+    return Rules(table, width, classes, words if labelled else None)
+
+
+def _columns(stage: Any, side: str) -> list[str]:
+    """Return the columns that a stage reads ("input") or adds ("output")."""
+    several, one = f"{side}Cols", f"{side}Col"
+    if stage.hasParam(several) and stage.isSet(several):
+        return list(stage.getOrDefault(several))
+    return [stage.getOrDefault(one)] if stage.hasParam(one) else []
 
 
 def without_labels(pipeline: PipelineModel) -> PipelineModel:
@@ -147,7 +164,7 @@ def without_labels(pipeline: PipelineModel) -> PipelineModel:
 
 def prediction_columns(model: Any) -> list[str]:
     """Return the columns that a model, or a pipeline that ends in one, may add."""
-    if is_regression(model):
+    if is_regression(model) or is_clustering(model):
         return [model.getPredictionCol()]
     columns = [model.getPredictionCol(), model.getProbabilityCol(), model.getRawPredictionCol()]
     return [*columns, PREDICTED]
@@ -155,7 +172,7 @@ def prediction_columns(model: Any) -> list[str]:
 
 def made_on_the_way(pipeline: PipelineModel) -> list[str]:
     """Return the columns that a pipeline adds for its own later stages."""
-    added = [stage.getOutputCol() for stage in pipeline.stages if hasattr(stage, "getOutputCol")]
+    added = [name for stage in pipeline.stages for name in _columns(stage, "output")]
     return [name for name in added if name != PREDICTED]
 
 

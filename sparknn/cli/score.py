@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -10,12 +11,15 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import checked, chosen, require_label
+from sparknn.cli.checking import Rules, checked, chosen, require_label
+from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.explain import count_rows
 from sparknn.cli.inputs import read, reading
 from sparknn.cli.metrics import measure_fully, said
-from sparknn.cli.options import scoring_options
+from sparknn.cli.options import prediction_options, scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_rows
 from sparknn.cli.preparation import (
+    is_clustering,
     made_on_the_way,
     model_of,
     prediction_columns,
@@ -25,20 +29,19 @@ from sparknn.cli.preparation import (
     without_labels,
 )
 from sparknn.cli.session import say, start_session
+from sparknn.cli.tables import aligned
+from sparknn.cli.types import names_in
+from sparknn.errors import InvalidDataError
 from sparknn.schema import column_type, quoted
 
 __all__ = ["evaluate", "predict"]
 
+MOST_LINES = 30
+"""Of a table on the screen; the closing line has all."""
 
-@click.command("predict")
-@scoring_options
-@click.option("--output", required=True, help="Where to write Parquet.")
-@click.option("--overwrite", is_flag=True, help="Replace what is at the output.")
-@click.option(
-    "--columns",
-    help="Columns to write, with commas between them. By default the input's and prediction, "
-    "probability, rawPrediction and, where labels are words, predictedLabel.",
-)
+
+@click.command("predict", cls=JobCommand, epilog=EPILOG)
+@prediction_options
 def predict(
     model: str,
     path: str,
@@ -46,16 +49,26 @@ def predict(
     handle_invalid: str | None,
     output: str,
     overwrite: bool,
+    keep: str | None,
     columns: str | None,
+    explain: bool,
 ) -> dict[str, Any]:
-    """Add a saved model's predictions to rows."""
+    """Add a saved model's predictions to rows, and write them as Parquet.
+
+    Rows stream through: inputs may be larger than all memory. Labels are not needed.
+    """
     began = time.perf_counter()
+    if keep is not None and columns is not None:
+        raise click.UsageError("--columns names all columns to write: leave --keep out, or it")
     session = start_session("sparknn predict")
     require_free(session, output, overwrite)
     pipeline = without_labels(load_model(session, model))
-    data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=False)
+    skip = handle_invalid == "skip"
+    if explain:
+        return _explained("predict", session, pipeline, path, kind, skip, labelled=False)
+    data, skipped = _rows(session, pipeline, path, kind, skip, labelled=False)
     scored = pipeline.transform(data)
-    names = _names(columns, scored, pipeline)
+    names = _names(keep, columns, data, scored, pipeline)
     wanted = scored.select(*[F.col(quoted(name)) for name in names])
     rows = write_rows(session, wanted, output, overwrite)
     say(f"{rows} rows written to {output}")
@@ -69,22 +82,86 @@ def predict(
     }
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=JobCommand, epilog=EPILOG)
 @scoring_options
-def evaluate(model: str, path: str, kind: str | None, handle_invalid: str | None) -> dict[str, Any]:
-    """Measure a saved model on labelled rows."""
+@click.option(
+    "--calibration-bins",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Parts of [0, 1] in which the model's confidence is compared with its accuracy.",
+)
+def evaluate(
+    model: str,
+    path: str,
+    kind: str | None,
+    handle_invalid: str | None,
+    calibration_bins: int,
+    explain: bool,
+) -> dict[str, Any]:
+    """Measure a saved model on labelled rows: all metrics, class by class, and calibration."""
     began = time.perf_counter()
     session = start_session("sparknn evaluate")
     pipeline = load_model(session, model)
-    data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=True)
-    metrics = measure_fully(pipeline, data)
+    if is_clustering(model_of(pipeline)):
+        raise InvalidDataError(f"{model} holds clusters, which no label can be compared with")
+    skip = handle_invalid == "skip"
+    if explain:
+        return _explained("evaluate", session, pipeline, path, kind, skip, labelled=True)
+    data, skipped = _rows(session, pipeline, path, kind, skip, labelled=True)
+    metrics = measure_fully(pipeline, data, calibration_bins)
     say(f"{said(metrics)} on {metrics['rows']} rows")
+    for line in _tables(metrics):
+        say(line)
     return {
         "job": "evaluate",
         **metrics,
         "skipped": skipped,
         "seconds": round(time.perf_counter() - began, 2),
         "model": model,
+    }
+
+
+def _tables(metrics: dict[str, Any]) -> Iterator[str]:
+    """Yield what a classifier's metrics are of each class and each bin of confidence."""
+    if "perClass" not in metrics:
+        return
+    for title, rows in (("class", metrics["perClass"]), ("from", metrics["calibration"])):
+        lines = [list(rows[0])]
+        for row in rows[:MOST_LINES]:
+            lines.append([f"{x:.4f}" if isinstance(x, float) else str(x) for x in row.values()])
+        yield from aligned(lines)
+        if len(rows) > MOST_LINES:
+            yield f"… and {len(rows) - MOST_LINES} more, by their {title}, in the closing line"
+    error = metrics["expectedCalibrationError"]
+    yield f"confidence is {error:.4f} away from accuracy, in the mean"
+
+
+def _explained(
+    name: str,
+    session: SparkSession,
+    pipeline: PipelineModel,
+    path: str,
+    kind: str | None,
+    skip: bool,
+    labelled: bool,
+) -> dict[str, Any]:
+    """Say what would be computed, from the schema alone, and return the closing JSON object."""
+    rules = rules_of(pipeline, labelled)
+    data, _ = _opened(session, pipeline, rules, path, kind, skip)
+    counted = count_rows(data, path, kind)
+    stages = [type(stage).__name__ for stage in pipeline.stages]
+    columns = [*rules.table.names, *(["the rest"] if not labelled else [])]
+    say(f"{path}: {counted}; the model takes {', '.join(columns[:MOST_LINES])}")
+    say(f"stages: {', '.join(stages)}; nothing was computed")
+    return {
+        "job": name,
+        "explain": True,
+        "rows": counted.rows,
+        "rowsExact": counted.exact,
+        "features": rules.width,
+        "stages": stages,
+        "columns": data.columns,
     }
 
 
@@ -100,27 +177,48 @@ def _rows(
 
     labelled: the labels are to be right, too, and no other column is needed.
     """
-    model = model_of(pipeline)
     rules = rules_of(pipeline, labelled)
-    data, malformed = read(session, path, kind, skip, model.numFeatures)
+    data, malformed = _opened(session, pipeline, rules, path, kind, skip)
+    with reading(path):
+        data, skipped = checked(data, rules, skip)
+    if labelled:
+        data = chosen(data, rules.table)
+    return data, malformed + skipped
+
+
+def _opened(
+    session: SparkSession,
+    pipeline: PipelineModel,
+    rules: Rules,
+    path: str,
+    kind: str | None,
+    skip: bool,
+) -> tuple[DataFrame, int]:
+    """Return the rows, whose schema suits the model, and how many malformed ones were left out."""
+    model = model_of(pipeline)
+    data, malformed = read(session, path, kind, skip, rules.width)
     with reading(path):
         if rules.table.label is not None:
             require_label(data, rules)
         if rules.table.features != (model.getFeaturesCol(),):
             require_scalable(data, rules.table)
-        data, skipped = checked(data, rules, skip)
-        if labelled:
-            data = chosen(data, rules.table)
-        require_unused(data.columns, [*prediction_columns(model), *made_on_the_way(pipeline)])
-    return data, malformed + skipped
+        used = data.columns if rules.table.label is None else rules.table.names
+        require_unused(used, [*prediction_columns(model), *made_on_the_way(pipeline)])
+    return data, malformed
 
 
-def _names(columns: str | None, scored: DataFrame, pipeline: PipelineModel) -> list[str]:
+def _names(
+    keep: str | None,
+    columns: str | None,
+    data: DataFrame,
+    scored: DataFrame,
+    pipeline: PipelineModel,
+) -> list[str]:
     """Return the names of the columns to write."""
     made = made_on_the_way(pipeline)
-    names = [name for name in scored.columns if name not in made]
-    if columns:
-        names = [name.strip() for name in columns.split(",")]
+    kept = data.columns if keep is None else names_in(keep)
+    added = [name for name in scored.columns if name not in [*data.columns, *made]]
+    names = [*kept, *added] if columns is None else names_in(columns)
     for name in names:
         column_type(scored, name)
-    return names
+    return list(dict.fromkeys(names))

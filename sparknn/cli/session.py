@@ -26,7 +26,7 @@ from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError, InvalidParamError, SparknnError
 from sparknn.persistence import IncompleteError
 
-__all__ = ["Finished", "run_job", "say", "start_session", "status_of"]
+__all__ = ["Finished", "closing_line", "run_job", "say", "start_session", "status_of"]
 
 MISTAKES = (InvalidDataError, InvalidParamError, IncompleteError)
 """Errors that the caller can mend: one line, status 2."""
@@ -69,8 +69,13 @@ def status_of(job: Callable[[], Any]) -> int:
         return _failure(error)
     # `--help` prints and returns click's own status.
     if isinstance(result, dict):
-        print(json.dumps(_finite(result), allow_nan=False), flush=True)
+        print(closing_line(result), flush=True)
     return 0
+
+
+def closing_line(result: dict[str, Any]) -> str:
+    """Return a job's closing JSON object as a line."""
+    return json.dumps(_finite(result), allow_nan=False)
 
 
 def _failure(error: Exception) -> int:
@@ -145,6 +150,8 @@ def start_session(name: str) -> SparkSession:
         SparkSession.builder.appName(name)
         .config("spark.python.unix.domain.socket.enabled", "true")
         .config("spark.ui.showConsoleProgress", "false")
+        # Spark would compare what it knows of each column with all others: minutes for a hundred.
+        .config("spark.sql.constraintPropagation.enabled", "false")
         .getOrCreate()
     )
     cluster = Cluster(session)

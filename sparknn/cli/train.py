@@ -18,6 +18,8 @@ from sparknn.classification import (
     MultilayerPerceptronClassifier,
 )
 from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
+from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.explain import classes_seen, count_rows, explain_training
 from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
@@ -25,6 +27,7 @@ from sparknn.cli.options import (
     estimator_params,
     logistic_options,
     perceptron_options,
+    regressor_options,
     single,
     training_options,
 )
@@ -52,6 +55,7 @@ __all__ = [
     "Job",
     "Rows",
     "described",
+    "explained",
     "fit_pipeline",
     "layers_of",
     "make_logistic",
@@ -63,13 +67,14 @@ __all__ = [
     "train_dbn",
     "train_logistic",
     "train_mlp",
+    "train_regressor",
     "valid_rows",
 ]
 
 
 @dataclass
 class Job:
-    """What every training job was asked."""
+    """What every training job was asked; label: "" where there may be none."""
 
     path: str
     kind: str | None
@@ -80,6 +85,7 @@ class Job:
     scale: str
     output: str | None
     overwrite: bool
+    explain: bool
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Job:
@@ -87,22 +93,44 @@ class Job:
         return cls(**{name: options.pop(name) for name in cls.__dataclass_fields__})
 
 
-@click.command("train_logistic")
+@click.command("train_logistic", cls=JobCommand, epilog=EPILOG)
 @training_options
 @logistic_options
 def train_logistic(**options: Any) -> dict[str, Any]:
-    """Train a logistic regression and save it with its preprocessing."""
+    """Train a logistic regression and save it with its preprocessing.
+
+    Labels are classes: whole numbers from 0, or words.
+    """
     job = Job.taken_from(options)
     return _train("train_logistic", job, *make_logistic(options))
 
 
-@click.command("train_mlp")
+@click.command("train_mlp", cls=JobCommand, epilog=EPILOG)
 @training_options
 @perceptron_options
 def train_mlp(**options: Any) -> dict[str, Any]:
-    """Train a multilayer perceptron and save it with its preprocessing."""
+    """Train a multilayer perceptron and save it with its preprocessing.
+
+    Labels are classes (whole numbers from 0, or words), or with --task regression any numbers.
+    Begin with --solver sgd --activation relu --step-size 0.05 --momentum 0.9.
+    """
     job = Job.taken_from(options)
     return _train("train_mlp", job, *make_perceptron(options))
+
+
+@click.command("train_regressor", cls=JobCommand, epilog=EPILOG)
+@training_options
+@regressor_options
+def train_regressor(**options: Any) -> dict[str, Any]:
+    """Train a network that predicts a number, and save it with its preprocessing.
+
+    Without --hidden or --layers it is a linear regression.
+    """
+    job = Job.taken_from(options)
+    if options["hidden"] is None and options["layers"] is None:
+        options["hidden"] = []
+    options |= {"task": "regression", "class_weights": None}
+    return _train("train_regressor", job, *make_perceptron(options))
 
 
 def make_logistic(options: dict[str, Any]) -> tuple[Estimator, None]:
@@ -133,7 +161,7 @@ def make_perceptron(options: dict[str, Any]) -> tuple[Estimator, list[int] | Non
     return MultilayerPerceptronClassifier(**params), hidden
 
 
-@click.command("train_dbn")
+@click.command("train_dbn", cls=JobCommand, epilog=EPILOG)
 @training_options
 @belief_options
 def train_dbn(task: str, hidden: list[int], **options: Any) -> dict[str, Any]:
@@ -175,6 +203,8 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
     session = start_session(f"sparknn {name}")
     if job.output:
         require_free(session, job.output, job.overwrite)
+    if job.explain:
+        return explained(name, session, job, estimator, hidden)
     rows = valid_rows(session, job, estimator, layers_of(estimator, hidden))
     test = test_rows(session, job, estimator, rows.rules)
     say(f"{job.path}: {len(rows.rules.table.features)} feature columns, label {job.label!r}")
@@ -187,6 +217,25 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
         "seconds": round(time.perf_counter() - began, 2),
         "output": job.output,
     }
+
+
+def explained(
+    name: str, session: SparkSession, job: Job, estimator: Estimator, hidden: list[int] | None
+) -> dict[str, Any]:
+    """Say what a training job would do, and return its closing JSON object."""
+    skip, layers = estimator.getHandleInvalid() == "skip", layers_of(estimator, hidden)
+    data, _ = read(session, job.path, job.kind, skip)
+    with reading(job.path):
+        rules = _rules(data, job, estimator, layers)
+        if rules.classes == 0:
+            rules = replace(rules, classes=classes_seen(data, job.label))
+        found = count_rows(data, job.path, job.kind, 1 - job.validation)
+    if job.test:
+        test, _ = read(session, job.test, job.kind, skip, rules.width)
+        with reading(job.test):
+            require_label(test, rules)
+    inner = layers[1:-1] if layers else hidden or []
+    return explain_training(name, estimator, data, rules, found, inner)
 
 
 def described(pipeline: PipelineModel, fitted: Fitted, rows: Rows) -> dict[str, Any]:
@@ -231,20 +280,10 @@ def valid_rows(
     layers: the sizes of all layers, if they are known.
     """
     skip = estimator.getHandleInvalid() == "skip"
-    weight = None
-    if estimator.hasParam("weightCol") and estimator.isSet("weightCol"):
-        weight = estimator.getOrDefault("weightCol")
     data, malformed = read(session, job.path, job.kind, skip)
     with reading(job.path):
-        regression = is_regression(estimator)
-        table = choose_columns(data, job.label, job.features, weight, regression)
-        require_unused(table.names, prediction_columns(estimator))
-        if job.scale != "none":
-            require_scalable(data, table)
-        classes = max(2, layers[-1]) if layers else 0
-        width = layers[0] if layers else width_of(data, table)
-        nullable = isinstance(estimator, FineTuned)
-        rules = Rules(table, width, None if regression else classes, nullable=nullable)
+        rules = _rules(data, job, estimator, layers)
+        table, regression = rules.table, rules.classes is None
         data, skipped = checked(data, rules, skip)
         indexer = None
         if not regression:
@@ -255,10 +294,26 @@ def valid_rows(
         if job.validation:
             training, held = hold_out(data, job.validation, estimator.getSeed())
             held = chosen(held, table)
-            if nullable:
+            if rules.nullable:
                 # Without a label there is nothing to measure.
                 held = held.filter(F.col(quoted(job.label)).isNotNull())
     return Rows(rules, indexer, chosen(training, table), held, malformed + skipped)
+
+
+def _rules(data: DataFrame, job: Job, estimator: Estimator, layers: list[int] | None) -> Rules:
+    """Choose the columns to train on, and return what makes their rows valid."""
+    weight = None
+    if estimator.hasParam("weightCol") and estimator.isSet("weightCol"):
+        weight = estimator.getOrDefault("weightCol")
+    regression = is_regression(estimator)
+    table = choose_columns(data, job.label, job.features, weight, regression)
+    require_unused(table.names, prediction_columns(estimator))
+    if job.scale != "none":
+        require_scalable(data, table)
+    classes = max(2, layers[-1]) if layers else 0
+    width = layers[0] if layers else width_of(data, table)
+    nullable = isinstance(estimator, FineTuned)
+    return Rules(table, width, None if regression else classes, nullable=nullable)
 
 
 def _with_labels(

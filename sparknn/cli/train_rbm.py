@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import click
 import numpy as np
@@ -14,47 +15,63 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparknn.cli.checking import Rules, Table, checked, choose_columns, chosen, width_of
+from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.explain import Counted, count_rows, explain_training
 from sparknn.cli.inputs import hold_out, read, reading
 from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import fit_stages, require_scalable, require_unused
 from sparknn.cli.session import say, start_session
+from sparknn.cli.train import Job
 from sparknn.feature import RBM, RBMModel
 from sparknn.schema import column_type, quoted
 
-__all__ = ["train_rbm"]
+__all__ = ["Unlabelled", "look_at_unlabelled", "train_rbm", "unlabelled_rows"]
 
 
-@click.command("train_rbm")
+@dataclass(frozen=True)
+class Unlabelled:
+    """Valid rows: with all their columns, to train on, and held out.
+
+    table: the columns to train on. skipped: rows that were left out.
+    """
+
+    whole: DataFrame
+    training: DataFrame
+    held: DataFrame | None
+    table: Table
+    skipped: int
+
+
+@click.command("train_rbm", cls=JobCommand, epilog=EPILOG)
 @machine_options
-def train_rbm(
-    path: str,
-    kind: str | None,
-    label: str | None,
-    features: str | None,
-    validation: float,
-    scale: str,
-    output: str | None,
-    overwrite: bool,
-    **options: Any,
-) -> dict[str, Any]:
-    """Train a restricted Boltzmann machine and save it with its preprocessing."""
+def train_rbm(**options: Any) -> dict[str, Any]:
+    """Train a restricted Boltzmann machine and save it with its preprocessing.
+
+    Features are to be in [0, 1] (--scale minmax), or for --visible-type gaussian standardised.
+    """
     began = time.perf_counter()
+    options |= {"test": None, "label": options["label"] or ""}
+    job = Job.taken_from(options)
     estimator = RBM(**estimator_params(options))
     estimator._check()
     session = start_session("sparknn train_rbm")
-    if output:
-        require_free(session, output, overwrite)
-    rows = _rows(session, estimator, path, kind, label, features, validation, scale)
-    stages, column = fit_stages(rows.training, rows.table, scale, None)
+    if job.output:
+        require_free(session, job.output, job.overwrite)
+    skip = estimator.getHandleInvalid() == "skip"
+    if job.explain:
+        seen = look_at_unlabelled(session, job, skip, estimator.getOutputCol())
+        return explain_training("train_rbm", estimator, *seen, [])
+    rows = unlabelled_rows(session, job, skip, estimator.getOutputCol(), estimator.getSeed())
+    stages, column = fit_stages(rows.training, rows.table, job.scale, None)
     prepared = PipelineModel(stages)
-    with reading(path):
+    with reading(job.path):
         model = estimator.setFeaturesCol(column).fit(prepared.transform(rows.training))
     fitted = model.training
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
-    if output:
-        save_model(session, PipelineModel([*stages, model]), output, overwrite)
-        say(f"saved to {output}")
+    if job.output:
+        save_model(session, PipelineModel([*stages, model]), job.output, job.overwrite)
+        say(f"saved to {job.output}")
     result: dict[str, Any] = {
         "job": "train_rbm",
         "rows": fitted.rows,
@@ -66,44 +83,46 @@ def train_rbm(
     }
     if rows.held is not None:
         result["validation"] = _measured(model, prepared.transform(rows.held))
-    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": output}
+    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": job.output}
 
 
-class _Rows(NamedTuple):
-    """Valid rows to train on, and held out; which columns; how many others were left out."""
+def unlabelled_rows(
+    session: SparkSession, job: Job, skip: bool, added: str, seed: int
+) -> Unlabelled:
+    """Read the input, check all of it, and split it.
 
-    training: DataFrame
-    held: DataFrame | None
-    table: Table
-    skipped: int
-
-
-def _rows(
-    session: SparkSession,
-    estimator: RBM,
-    path: str,
-    kind: str | None,
-    label: str | None,
-    features: str | None,
-    validation: float,
-    scale: str,
-) -> _Rows:
-    """Read the input, check all of it, and split it."""
-    skip = estimator.getHandleInvalid() == "skip"
-    data, malformed = read(session, path, kind, skip)
-    with reading(path):
-        data = data.drop(*filter(None, [label]))
-        table = choose_columns(data, None, features)
-        require_unused(table.names, [estimator.getOutputCol()])
-        if scale != "none":
-            require_scalable(data, table)
+    skip: leave invalid rows out. added: the column that the model adds. seed: of the split.
+    """
+    data, malformed = read(session, job.path, job.kind, skip)
+    with reading(job.path):
+        table = _table(data, job, added)
         data, skipped = checked(data, Rules(table, width_of(data, table)), skip)
         training, held = data, None
-        if validation:
-            training, held = hold_out(data, validation, estimator.getSeed())
+        if job.validation:
+            training, held = hold_out(data.drop(job.label), job.validation, seed)
             held = chosen(held, table)
-    say(f"{path}: {len(table.features)} feature columns")
-    return _Rows(chosen(training, table), held, table, malformed + skipped)
+    say(f"{job.path}: {len(table.features)} feature columns")
+    return Unlabelled(data, chosen(training, table), held, table, malformed + skipped)
+
+
+def look_at_unlabelled(
+    session: SparkSession, job: Job, skip: bool, added: str
+) -> tuple[DataFrame, Rules, Counted]:
+    """Return what --explain tells of: the rows, what they must be, and how many there are."""
+    data, _ = read(session, job.path, job.kind, skip)
+    with reading(job.path):
+        table = _table(data, job, added)
+        rules = Rules(table, width_of(data, table), classes=None)
+        return data, rules, count_rows(data, job.path, job.kind, 1 - job.validation)
+
+
+def _table(data: DataFrame, job: Job, added: str) -> Table:
+    """Return the columns to train on, which a model can take."""
+    table = choose_columns(data.drop(job.label), None, job.features)
+    require_unused(table.names, [added])
+    if job.scale != "none":
+        require_scalable(data, table)
+    return table
 
 
 def _measured(model: RBMModel, data: DataFrame) -> dict[str, Any]:

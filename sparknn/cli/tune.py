@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 from pyspark.ml import Estimator, PipelineModel
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from tqdm import tqdm
 
+from sparknn.cli.command import EPILOG, JobCommand
 from sparknn.cli.folds import (
     BINARY_METRICS,
     REGRESSION_METRICS,
@@ -34,10 +35,12 @@ from sparknn.cli.options import (
 from sparknn.cli.outputs import require_free
 from sparknn.cli.session import say, start_session
 from sparknn.cli.settings import Setting, settings_of
+from sparknn.cli.tables import aligned
 from sparknn.cli.train import (
     Job,
     Rows,
     described,
+    explained,
     fit_pipeline,
     layers_of,
     make_logistic,
@@ -75,6 +78,9 @@ FIXED = {
     "samples",
     "folds",
     "metric",
+    "config",
+    "explain",
+    "metrics",
 }
 """Options that are the same for all settings of a search."""
 
@@ -95,7 +101,7 @@ def tune() -> None:
     """Search settings by cross-validation, and save the best one's model, fitted on all rows."""
 
 
-@tune.command("logistic")
+@tune.command("logistic", cls=JobCommand, epilog=EPILOG)
 @search_options
 @training_options
 @logistic_options
@@ -105,7 +111,7 @@ def tune_logistic(context: click.Context, **options: Any) -> dict[str, Any]:
     return _tune(context.command, options, make_logistic)
 
 
-@tune.command("mlp")
+@tune.command("mlp", cls=JobCommand, epilog=EPILOG)
 @search_options
 @training_options
 @perceptron_options
@@ -138,6 +144,8 @@ def _tune(command: click.Command, options: dict[str, Any], make: Make) -> dict[s
     session = start_session("sparknn tune")
     if job.output:
         require_free(session, job.output, job.overwrite)
+    if job.explain:
+        return _explained(session, job, search)
     layers = layers_of(search.first, search.candidates[0].hidden)
     rows = valid_rows(session, job, search.first, layers)
     if search.metric in BINARY_METRICS and rows.rules.classes != 2:
@@ -173,6 +181,18 @@ def _tune(command: click.Command, options: dict[str, Any], make: Make) -> dict[s
         "seconds": round(time.perf_counter() - began, 2),
         "output": job.output,
     }
+
+
+def _explained(session: SparkSession, job: Job, search: Search) -> dict[str, Any]:
+    """Say what would be searched, by the first setting, and return the closing JSON object."""
+    first = search.candidates[0]
+    told = explained("tune", session, job, first.estimator, first.hidden)
+    fits = search.folds * len(search.candidates)
+    say(
+        f"that is the first of {len(search.candidates)} settings, on all rows: {fits} fits of "
+        f"{search.folds - 1}/{search.folds} of the rows come first"
+    )
+    return {**told, "settings": len(search.candidates), "folds": search.folds, "fits": fits}
 
 
 def _search(command: click.Command, options: dict[str, Any], make: Make) -> Search:
@@ -264,12 +284,10 @@ def _table(search: Search, results: list[Scores], order: list[int]) -> str:
         if result.mean is not None and result.deviation is not None:
             numbers = [f"{result.mean:.6g}", f"{result.deviation:.3g}"]
         lines.append([*numbers, *shown.values()])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    texts = ["  ".join(cell.rjust(w) for cell, w in zip(x, widths, strict=True)) for x in lines]
     reasons = [results[index].failure for index in order]
     return "\n".join(
         text if not reason else f"{text}  {reason}"
-        for text, reason in zip(texts, [None, *reasons], strict=True)
+        for text, reason in zip(aligned(lines), [None, *reasons], strict=True)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["Names", "Numbers"]
+__all__ = ["Names", "Numbers", "Several", "names_in"]
 
 
 class Numbers(click.ParamType):
@@ -34,3 +34,18 @@ class Names(click.ParamType):
             if name not in self.known:
                 self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
         return names if len(names) > 1 else names[0]
+
+
+class Several(Names):
+    """Some of some names, with commas between them: always a list, each once."""
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        found = super().convert(value, param, ctx)
+        return list(dict.fromkeys([found] if isinstance(found, str) else found))
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names of columns that stand in a text with commas between them."""
+    return [name for part in text.split(",") if (name := part.strip())]

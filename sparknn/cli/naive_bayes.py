@@ -1,0 +1,228 @@
+"""The job that compares naive Bayes with logistic regression, on the same split."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from pyspark.ml import PipelineModel
+from pyspark.ml.classification import NaiveBayes
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparknn.classification import LogisticRegression
+from sparknn.cli.binning import suited_to
+from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.metrics import measure
+from sparknn.cli.options import (
+    columns_option,
+    estimator_params,
+    group,
+    input_options,
+    invalid_option,
+    labelled_options,
+    output_options,
+    seed_option,
+    validation_option,
+)
+from sparknn.cli.outputs import require_free, save_model
+from sparknn.cli.preparation import label_names
+from sparknn.cli.session import say, start_session
+from sparknn.cli.tables import aligned
+from sparknn.cli.train import Job, Rows, explained, prepared, test_rows, valid_rows
+from sparknn.cli.types import Several
+from sparknn.errors import InvalidDataError
+from sparknn.schema import quoted
+
+__all__ = ["naive_bayes"]
+
+COMPARED = ("gaussian", "multinomial", "bernoulli", "logistic")
+"""What jobs/naive_bayes.py compares."""
+
+comparison_options = group(
+    input_options,
+    columns_option,
+    validation_option(0.2),
+    labelled_options,
+    click.option(
+        "--models",
+        type=Several(COMPARED),
+        default=",".join(COMPARED),
+        show_default=True,
+        help="Which to compare, with commas between them.",
+    ),
+    click.option(
+        "--smoothing",
+        type=click.FloatRange(0),
+        default=1.0,
+        show_default=True,
+        help="Of multinomial and Bernoulli: rows added to each count (1: Laplace).",
+    ),
+    click.option(
+        "--quantiles",
+        type=click.IntRange(min=2),
+        default=10,
+        show_default=True,
+        help="Bins, of about equally many rows, for a column that multinomial or Bernoulli cannot "
+        "take as it is.",
+    ),
+    click.option("--reg-param", type=float, help="Strength of logistic regression's penalty."),
+    click.option("--max-iter", type=int, help="Iterations of the logistic regression at most."),
+    seed_option,
+    output_options,
+    click.option(
+        "--save",
+        type=click.Choice(["best", *COMPARED]),
+        default="best",
+        show_default=True,
+        help="Which model goes to the output: the most accurate one, or one by its name.",
+    ),
+    invalid_option,
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A fitted model with its preprocessing, and what it came to on rows held out."""
+
+    name: str
+    pipeline: PipelineModel
+    binned: list[str]
+    measured: dict[str, dict[str, Any]]
+    seconds: float
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The metrics that decide: those on the rows held out, else those of --test."""
+        return self.measured.get("validation") or self.measured["test"]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the closing JSON says of it."""
+        return {
+            "model": self.name,
+            "binned": self.binned,
+            **self.measured,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+@click.command("naive_bayes", cls=JobCommand, epilog=EPILOG)
+@comparison_options
+def naive_bayes(
+    models: list[str], smoothing: float, quantiles: int, save: str, **options: Any
+) -> dict[str, Any]:
+    """Compare Gaussian, multinomial and Bernoulli naive Bayes with logistic regression.
+
+    All are trained on the same rows and measured on the same others. Multinomial takes counts and
+    Bernoulli zeros and ones: columns that hold other numbers are cut into bins for them.
+    """
+    began = time.perf_counter()
+    options |= {"scale": "none"}
+    job = Job.taken_from(options)
+    logistic = LogisticRegression(**estimator_params(options))
+    logistic._check()
+    _require_sense(models, save, job)
+    session = start_session("sparknn naive_bayes")
+    if job.output:
+        require_free(session, job.output, job.overwrite)
+    if job.explain:
+        return {**explained("naive_bayes", session, job, logistic, None), "models": models}
+    rows = valid_rows(session, job, logistic, None)
+    test = test_rows(session, job, logistic, rows.rules)
+    if models != ["logistic"]:
+        _require_all_classes(rows, job)
+    found = _all_fitted(models, smoothing, quantiles, rows, job, logistic, test)
+    best = max(found, key=lambda each: each.decisive["accuracy"])
+    for line in _table(found):
+        say(line)
+    saved = best if save == "best" else next(each for each in found if each.name == save)
+    if job.output:
+        save_model(session, saved.pipeline, job.output, job.overwrite)
+        say(f"saved {saved.name} to {job.output}")
+    return {
+        "job": "naive_bayes",
+        "rows": rows.training.count(),
+        "skipped": rows.skipped,
+        "features": rows.rules.width,
+        "classes": rows.rules.classes,
+        "models": [each.told for each in found],
+        "best": best.name,
+        "saved": saved.name if job.output else None,
+        "seconds": round(time.perf_counter() - began, 2),
+        "output": job.output,
+    }
+
+
+def _require_sense(models: list[str], save: str, job: Job) -> None:
+    """Raise click.UsageError for options that do not go together."""
+    if not job.validation and not job.test:
+        raise click.UsageError("nothing to compare on: give --validation a share, or --test a path")
+    if save != "best" and save not in models:
+        raise click.UsageError(f"--save {save} is not one of --models {','.join(models)}")
+
+
+def _require_all_classes(rows: Rows, job: Job) -> None:
+    """Raise InvalidDataError where a class has no row to train on.
+
+    MLlib's naive Bayes numbers the classes that it meets, and would mistake all later ones.
+    """
+    words = rows.indexer.labels if rows.indexer else None
+    label = F.col(quoted(job.label)).cast("string" if words else "int")
+    met = {row["label"] for row in rows.training.select(label.alias("label")).distinct().collect()}
+    for name in words or range(rows.rules.classes or 0):
+        if name not in met:
+            raise InvalidDataError(
+                f"{job.path}: column {job.label!r}: class {name} has no row to train naive Bayes "
+                "on: number classes from 0 without gaps, choose another --seed or --validation, "
+                "or compare --models logistic alone"
+            )
+
+
+def _all_fitted(
+    models: list[str],
+    smoothing: float,
+    quantiles: int,
+    rows: Rows,
+    job: Job,
+    logistic: LogisticRegression,
+    test: tuple[DataFrame, int] | None,
+) -> list[Compared]:
+    """Fit and measure the models, one after the other."""
+    stages, features, data = prepared(rows, rows.training, job)
+    label = rows.indexer.getOutputCol() if rows.indexer else job.label
+    held = {"validation": rows.held, "test": test[0] if test else None}
+    found = []
+    for name in models:
+        began = time.perf_counter()
+        own = stages
+        binned: list[str] = []
+        if name == "logistic":
+            model = logistic.setFeaturesCol(features).setLabelCol(label).fit(data)
+        else:
+            table = rows.rules.table
+            own, column, binned = suited_to(name, rows.training, table, stages, quantiles)
+            estimator = NaiveBayes(modelType=name, smoothing=smoothing, labelCol=label)
+            estimator.setFeaturesCol(column or features)
+            if table.weight:
+                estimator.setWeightCol(table.weight)
+            model = estimator.fit(PipelineModel(own).transform(rows.training))
+        pipeline = PipelineModel([*own, model, *label_names(rows.indexer, model)])
+        measured = {p: measure(pipeline, each) for p, each in held.items() if each is not None}
+        found.append(Compared(name, pipeline, binned, measured, time.perf_counter() - began))
+        changed = f"; {len(binned)} columns binned" if binned else ""
+        say(f"{name}: {found[-1].seconds:.1f} s{changed}")
+    return found
+
+
+def _table(found: list[Compared]) -> list[str]:
+    """Return what the models came to, the most accurate first, as lines of aligned columns."""
+    purposes = list(found[0].measured)
+    names = ("accuracy", "logLoss")
+    lines = [["model", *(f"{purpose} {name}" for purpose in purposes for name in names), "binned"]]
+    for each in sorted(found, key=lambda each: -each.decisive["accuracy"]):
+        numbers = [f"{each.measured[p][name]:.4f}" for p in purposes for name in names]
+        lines.append([each.name, *numbers, str(len(each.binned))])
+    return aligned(lines)
