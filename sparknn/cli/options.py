@@ -17,7 +17,7 @@ from sparknn.classification import LogisticRegression, MultilayerPerceptronClass
 from sparknn.cli.folds import METRICS
 from sparknn.cli.inputs import FORMATS
 from sparknn.cli.settings import Range, Values
-from sparknn.cli.types import Names, Numbers
+from sparknn.cli.types import Bins, Delimiter, Names, Numbers, Pattern, Split, Words
 from sparknn.optimizers import SCHEDULES
 
 __all__ = [
@@ -53,15 +53,98 @@ input_options = _group(
         "--format",
         "kind",
         type=click.Choice(FORMATS),
-        help="CSV has a header. By default what the file names end in.",
+        help="By default what the file names end in.",
+    ),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether CSV files begin with a line of names; by default their first lines tell.",
+    ),
+    click.option(
+        "--delimiter",
+        type=Delimiter(),
+        help="Of CSV: one character, or tab; by default what the first line has most of.",
+    ),
+    click.option(
+        "--schema",
+        help="What columns are, such as 'age DOUBLE, city STRING, pixels ARRAY<DOUBLE>', and "
+        "what they are called where there is no header. By default a column is one of numbers "
+        "where 99 % of its cells are.",
+    ),
+    click.option(
+        "--numbers-column",
+        multiple=True,
+        help="A column of which a cell holds many numbers with spaces between them, such as the "
+        "pixels of an image; by default found by itself.",
+    ),
+    click.option(
+        "--null-values",
+        type=Words(),
+        default=(),
+        help="What stands for a missing value beside an empty cell, such as NA,?.",
+    ),
+    click.option("--multiline", is_flag=True, help="Quoted cells may hold line breaks."),
+    click.option(
+        "--skip-matching", type=Pattern(), help="Leave out lines in which this expression is found."
+    ),
+    click.option(
+        "--bad-lines",
+        type=click.Choice(["fail", "skip", "quarantine"]),
+        default="fail",
+        show_default=True,
+        help="What to do about lines and rows that are malformed, NaN, infinite or out of range: "
+        "stop, leave them out and count them, or write them beside the output, too.",
+    ),
+    click.option(
+        "--max-bad-fraction",
+        type=click.FloatRange(0, 1),
+        default=0.5,
+        show_default=True,
+        help="Share of bad rows above which the job stops all the same.",
+    ),
+    click.option(
+        "--bad-files",
+        type=click.Choice(["fail", "skip"]),
+        default="fail",
+        show_default=True,
+        help="What to do about a file that cannot be read to its end: stop, or leave it out whole.",
     ),
 )
 
-invalid_option = click.option(
-    "--handle-invalid",
-    type=click.Choice(["error", "skip"]),
-    help="What to do about rows that are null, NaN, infinite, malformed or out of range: stop "
-    "with the first one's place (the default), or leave them out and count them.",
+_recipe_options = _group(
+    click.option(
+        "--categorical",
+        type=Words(),
+        default=(),
+        help="Columns of words, or of numbers that stand for them, to be made one column a word.",
+    ),
+    click.option("--drop", type=Words(), default=(), help="Columns to leave aside."),
+    click.option(
+        "--bins",
+        type=Bins(),
+        multiple=True,
+        help="Cut a column of numbers into bins, a column each: age=50,60,70 or age=quantiles:4.",
+    ),
+    click.option(
+        "--missing",
+        type=click.Choice(["fail", "drop", "mean", "median", "mode"]),
+        default="fail",
+        show_default=True,
+        help="What to do about empty cells: stop, leave their rows out, or fill single numbers.",
+    ),
+    click.option(
+        "--unseen",
+        type=click.Choice(["fail", "keep"]),
+        default="fail",
+        show_default=True,
+        help="What to do about categories that are not in the training rows: stop, or give them "
+        "a column of their own.",
+    ),
+    click.option(
+        "--split-column",
+        type=Split(),
+        help="Hold out rows by a column, such as Usage=PublicTest, to measure the model.",
+    ),
 )
 
 _feature_options = _group(
@@ -86,6 +169,7 @@ _feature_options = _group(
     ),
     click.option("--output", help="Where to save the model with its preprocessing."),
     click.option("--overwrite", is_flag=True, help="Replace what is at the output."),
+    _recipe_options,
 )
 
 _minibatch_options = _group(
@@ -119,7 +203,6 @@ training_options = _group(
     _minibatch_options,
     click.option("--gradient-tol", type=float, help="Gradient at which a full-batch solver stops."),
     click.option("--elastic-net-param", type=float, help="Share of L1 in the penalty, 0 to 1."),
-    invalid_option,
 )
 
 logistic_options = _group(
@@ -222,7 +305,6 @@ machine_options = _group(
     click.option("--sparsity-cost", type=float, help="How strongly they are drawn to it."),
     click.option("--max-norm", type=float, help="Largest length of the weights into a unit."),
     _minibatch_options,
-    invalid_option,
 )
 
 search_options = _group(
@@ -259,7 +341,13 @@ search_options = _group(
 scoring_options = _group(
     click.option("--model", required=True, help="What a training job saved."),
     input_options,
-    invalid_option,
+    click.option(
+        "--missing",
+        type=click.Choice(["fail", "drop"]),
+        default="fail",
+        show_default=True,
+        help="What to do about empty cells that the model does not fill: stop, or leave rows out.",
+    ),
 )
 
 

@@ -10,12 +10,15 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import checked, chosen, require_label
-from sparknn.cli.inputs import read, reading
+from sparknn.cli.badlines import Counts, without_invalid, write_quarantine
+from sparknn.cli.checking import chosen, require_label
+from sparknn.cli.encoding import require_seen, without_missing
+from sparknn.cli.inputs import Reading, read, reading
 from sparknn.cli.metrics import measure_fully, said
 from sparknn.cli.options import scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_aside
 from sparknn.cli.preparation import (
+    categories_of,
     made_on_the_way,
     model_of,
     prediction_columns,
@@ -42,18 +45,21 @@ __all__ = ["evaluate", "predict"]
 def predict(
     model: str,
     path: str,
-    kind: str | None,
-    handle_invalid: str | None,
+    missing: str,
     output: str,
     overwrite: bool,
     columns: str | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Add a saved model's predictions to rows."""
     began = time.perf_counter()
     session = start_session("sparknn predict")
     require_free(session, output, overwrite)
     pipeline = without_labels(load_model(session, model))
-    data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=False)
+    how = Reading.taken_from(options)
+    data, counts = _rows(session, pipeline, path, how, missing, labelled=False)
+    if how.bad_lines == "quarantine":
+        write_quarantine(session, [counts], output, overwrite)
     scored = pipeline.transform(data)
     names = _names(columns, scored, pipeline)
     wanted = scored.select(*[F.col(quoted(name)) for name in names])
@@ -63,7 +69,8 @@ def predict(
     return {
         "job": "predict",
         "rows": rows,
-        "skipped": skipped,
+        "skipped": counts.bad + counts.missing,
+        "input": counts.as_json(),
         "columns": names,
         "seconds": round(time.perf_counter() - began, 2),
         "output": output,
@@ -72,18 +79,22 @@ def predict(
 
 @click.command("evaluate")
 @scoring_options
-def evaluate(model: str, path: str, kind: str | None, handle_invalid: str | None) -> dict[str, Any]:
+def evaluate(model: str, path: str, missing: str, **options: Any) -> dict[str, Any]:
     """Measure a saved model on labelled rows."""
     began = time.perf_counter()
+    how = Reading.taken_from(options)
+    if how.bad_lines == "quarantine":
+        raise click.UsageError("evaluate has no output to write bad lines beside: skip them")
     session = start_session("sparknn evaluate")
     pipeline = load_model(session, model)
-    data, skipped = _rows(session, pipeline, path, kind, handle_invalid == "skip", labelled=True)
+    data, counts = _rows(session, pipeline, path, how, missing, labelled=True)
     metrics = measure_fully(pipeline, data)
     say(f"{said(metrics)} on {metrics['rows']} rows")
     return {
         "job": "evaluate",
         **metrics,
-        "skipped": skipped,
+        "skipped": counts.bad + counts.missing,
+        "input": counts.as_json(),
         "seconds": round(time.perf_counter() - began, 2),
         "model": model,
     }
@@ -93,27 +104,39 @@ def _rows(
     session: SparkSession,
     pipeline: PipelineModel,
     path: str,
-    kind: str | None,
-    skip: bool,
+    how: Reading,
+    missing: str,
     labelled: bool,
-) -> tuple[DataFrame, int]:
-    """Return the rows that a pipeline can work on, and how many others were left out.
+) -> tuple[DataFrame, Counts]:
+    """Return the rows that a pipeline can work on, and what became of the others.
 
     labelled: the labels are to be right, too, and no other column is needed.
     """
     model = model_of(pipeline)
     rules = rules_of(pipeline, labelled)
-    data, malformed = read(session, path, kind, skip, model.numFeatures)
+    table = rules.table
+    known = [column for column in table.kinds if column.name in table.names]
+    found = read(
+        session, path, how, words=table.categories, known=known, width=rules.width, part="test"
+    )
     with reading(path):
-        if rules.table.label is not None:
-            require_label(data, rules)
-        if rules.table.features != (model.getFeaturesCol(),):
-            require_scalable(data, rules.table)
-        data, skipped = checked(data, rules, skip)
+        for name in table.names:
+            if name != table.label:
+                column_type(found.rows, name)
+        if table.label is not None:
+            require_label(found.rows, rules)
+        if table.features != (model.getFeaturesCol(),):
+            require_scalable(found.rows, table)
+        # Fitted means fill; which one it was is the pipeline's own matter.
+        policy = "mean" if rules.filled and missing == "fail" else missing
+        data, gaps = without_missing(found.rows, table, policy)
+        found.counts.missing += gaps
+        data = without_invalid(data, rules, how.bad_lines, how.max_bad_fraction, path, found.counts)
+        require_seen(data, categories_of(pipeline))
         if labelled:
-            data = chosen(data, rules.table)
+            data = chosen(data, table)
         require_unused(data.columns, [*prediction_columns(model), *made_on_the_way(pipeline)])
-    return data, malformed + skipped
+    return data, found.counts
 
 
 def _names(columns: str | None, scored: DataFrame, pipeline: PipelineModel) -> list[str]:

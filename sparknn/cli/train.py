@@ -17,8 +17,17 @@ from sparknn.classification import (
     LogisticRegression,
     MultilayerPerceptronClassifier,
 )
-from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
-from sparknn.cli.inputs import hold_out, read, reading
+from sparknn.cli.badlines import Counts, without_invalid, write_quarantine
+from sparknn.cli.checking import (
+    Rules,
+    Table,
+    choose_columns,
+    chosen,
+    require_label,
+    width_of,
+)
+from sparknn.cli.encoding import Recipe, category_words, require_seen, without_missing
+from sparknn.cli.inputs import Input, Reading, hold_out, read, reading, split_by
 from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
     belief_options,
@@ -41,23 +50,27 @@ from sparknn.cli.preparation import (
     require_unused,
     with_classes,
 )
+from sparknn.cli.saved_columns import InputColumns
 from sparknn.cli.session import say, start_session
 from sparknn.errors import InvalidDataError
 from sparknn.feature.fine_tuning import FineTuned
 from sparknn.regression import DeepBeliefNetworkRegressor, MultilayerPerceptronRegressor
-from sparknn.schema import quoted
+from sparknn.schema import column_type, feature_shape, quoted
 from sparknn.training import Fitted
 
 __all__ = [
     "Job",
     "Rows",
+    "chosen_columns",
     "described",
+    "held_out",
     "fit_pipeline",
     "layers_of",
     "make_logistic",
     "make_perceptron",
     "prepared",
     "saved_and_measured",
+    "set_aside",
     "suited",
     "test_rows",
     "train_dbn",
@@ -69,10 +82,9 @@ __all__ = [
 
 @dataclass
 class Job:
-    """What every training job was asked."""
+    """What every training job was asked; label: "" where there may be none."""
 
     path: str
-    kind: str | None
     label: str
     features: str | None
     validation: float
@@ -80,11 +92,20 @@ class Job:
     scale: str
     output: str | None
     overwrite: bool
+    reading: Reading
+    recipe: Recipe
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Job:
         """Take these options out of a command's, which leaves the estimator's."""
-        return cls(**{name: options.pop(name) for name in cls.__dataclass_fields__})
+        how, recipe = Reading.taken_from(options), Recipe.taken_from(options)
+        names = set(cls.__dataclass_fields__) - {"reading", "recipe"}
+        job = cls(**{name: options.pop(name) for name in names}, reading=how, recipe=recipe)
+        if job.validation and recipe.split_column:
+            raise click.UsageError("--validation and --split-column both hold rows out: give one")
+        if how.bad_lines == "quarantine" and not job.output:
+            raise click.UsageError("--bad-lines quarantine writes beside --output: give one")
+        return job
 
 
 @click.command("train_logistic")
@@ -157,14 +178,16 @@ class Rows:
     """Valid rows, read and checked before anything is computed from them.
 
     rules: what makes them valid. indexer: the stage that numbers labels that are words, or None.
-    training, held: rows to train on and those held out. skipped: invalid rows of both.
+    training, held: rows to train on and those held out. counts: what became of the others.
+    words: those of each category, in the training rows.
     """
 
     rules: Rules
     indexer: StringIndexerModel | None
     training: DataFrame
     held: DataFrame | None
-    skipped: int
+    counts: Counts
+    words: dict[str, list[str]]
 
 
 def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) -> dict[str, Any]:
@@ -176,7 +199,8 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
     if job.output:
         require_free(session, job.output, job.overwrite)
     rows = valid_rows(session, job, estimator, layers_of(estimator, hidden))
-    test = test_rows(session, job, estimator, rows.rules)
+    test = test_rows(session, job, rows)
+    set_aside(session, job, rows, test)
     say(f"{job.path}: {len(rows.rules.table.features)} feature columns, label {job.label!r}")
     pipeline, fitted = fit_pipeline(rows, job, estimator, hidden)
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
@@ -194,7 +218,8 @@ def described(pipeline: PipelineModel, fitted: Fitted, rows: Rows) -> dict[str, 
     model = model_of(pipeline)
     return {
         "rows": fitted.rows,
-        "skipped": rows.skipped + fitted.skipped,
+        "skipped": rows.counts.bad + rows.counts.missing + fitted.skipped,
+        "input": rows.counts.as_json(),
         "features": model.numFeatures,
         **({} if is_regression(model) else {"classes": model.numClasses}),
         "epochs": fitted.iterations,
@@ -207,7 +232,7 @@ def saved_and_measured(
     job: Job,
     pipeline: PipelineModel,
     held: DataFrame | None,
-    test: tuple[DataFrame, int] | None,
+    test: tuple[DataFrame, Counts] | None,
 ) -> dict[str, Any]:
     """Save a pipeline, measure it on the rows that there are, and return what was measured."""
     if job.output:
@@ -219,7 +244,8 @@ def saved_and_measured(
             result[purpose] = measure(pipeline, data)
             say(f"{purpose} {said(result[purpose])}")
     if test is not None:
-        result["test"]["skipped"] = test[1]
+        counts = test[1]
+        result["test"] |= {"skipped": counts.bad + counts.missing, "input": counts.as_json()}
     return result
 
 
@@ -230,35 +256,89 @@ def valid_rows(
 
     layers: the sizes of all layers, if they are known.
     """
-    skip = estimator.getHandleInvalid() == "skip"
     weight = None
     if estimator.hasParam("weightCol") and estimator.isSet("weightCol"):
         weight = estimator.getOrDefault("weightCol")
-    data, malformed = read(session, job.path, job.kind, skip)
+    found = read(session, job.path, job.reading, words=job.recipe.words)
     with reading(job.path):
-        regression = is_regression(estimator)
-        table = choose_columns(data, job.label, job.features, weight, regression)
-        require_unused(table.names, prediction_columns(estimator))
-        if job.scale != "none":
-            require_scalable(data, table)
-        classes = max(2, layers[-1]) if layers else 0
-        width = layers[0] if layers else width_of(data, table)
-        nullable = isinstance(estimator, FineTuned)
-        rules = Rules(table, width, None if regression else classes, nullable=nullable)
-        data, skipped = checked(data, rules, skip)
+        data, rules = _chosen_rows(found, job, estimator, layers, weight)
         indexer = None
-        if not regression:
+        if rules.classes is not None:
             # Of all rows: which of them are held out is not to decide what the classes are.
-            indexer = label_indexer(data, job.label)
+            indexer = label_indexer(data, job.label, rules.classes)
+            rules = replace(rules, words=tuple(indexer.labels) if indexer else None)
+        data = without_invalid(
+            data, rules, job.reading.bad_lines, job.reading.max_bad_fraction, job.path, found.counts
+        )
+        if rules.classes is not None:
             rules = _with_labels(rules, data, job.label, indexer)
-        training, held = data, None
-        if job.validation:
-            training, held = hold_out(data, job.validation, estimator.getSeed())
-            held = chosen(held, table)
-            if nullable:
+        training, held = held_out(data, job, estimator)
+        words = category_words(training, rules.table.categories)
+        if held is not None:
+            held = chosen(held, rules.table)
+            if rules.nullable:
                 # Without a label there is nothing to measure.
                 held = held.filter(F.col(quoted(job.label)).isNotNull())
-    return Rows(rules, indexer, chosen(training, table), held, malformed + skipped)
+            if job.recipe.unseen == "fail":
+                require_seen(held, words)
+    return Rows(rules, indexer, chosen(training, rules.table), held, found.counts, words)
+
+
+def _chosen_rows(
+    found: Input, job: Job, estimator: Estimator, layers: list[int] | None, weight: str | None
+) -> tuple[DataFrame, Rules]:
+    """Return the rows that have all they need, and what makes them valid."""
+    recipe = job.recipe
+    regression = is_regression(estimator)
+    data, table = chosen_columns(found, job, job.label, weight, regression)
+    require_unused(table.names, prediction_columns(estimator))
+    nullable = isinstance(estimator, FineTuned)
+    data, missing = without_missing(data, table, recipe.missing, nullable)
+    found.counts.missing += missing
+    classes = max(2, layers[-1]) if layers else 0
+    plain = not (table.categories or recipe.bins)
+    width = layers[0] if layers and plain else width_of(data, table)
+    known = None if regression else classes
+    return data, Rules(table, width, known, nullable=nullable, filled=recipe.fills)
+
+
+def chosen_columns(
+    found: Input, job: Job, label: str | None, weight: str | None, numeric: bool
+) -> tuple[DataFrame, Table]:
+    """Return an input's rows without the columns to leave aside, and the columns to train on.
+
+    label: None where there is none to learn; numeric: it is a number, not a class.
+    """
+    recipe, data = job.recipe, found.rows
+    for name in recipe.words:
+        column_type(data, name)
+    data = data.drop(*recipe.drop)
+    aside = [recipe.split_column[0]] if recipe.split_column else []
+    if label is None and job.label:
+        column_type(data, job.label)
+        aside.append(job.label)
+    table = choose_columns(data, label, job.features, weight, numeric, recipe.categorical, aside)
+    if job.scale != "none":
+        require_scalable(data, table)
+    return data, replace(table, kinds=tuple(found.columns or ()))
+
+
+def held_out(data: DataFrame, job: Job, estimator: Estimator) -> tuple[DataFrame, DataFrame | None]:
+    """Split rows into those to train on and those held out, if any."""
+    if job.recipe.split_column:
+        return split_by(data, *job.recipe.split_column)
+    if job.validation:
+        return hold_out(data, job.validation, estimator.getSeed())
+    return data, None
+
+
+def set_aside(
+    session: SparkSession, job: Job, rows: Rows, test: tuple[DataFrame, Counts] | None
+) -> None:
+    """Write the bad lines beside the output, where that was asked."""
+    if job.reading.bad_lines == "quarantine" and job.output:
+        counts = [rows.counts, *([test[1]] if test else [])]
+        write_quarantine(session, counts, job.output, job.overwrite)
 
 
 def _with_labels(
@@ -271,23 +351,38 @@ def _with_labels(
             f"column {label!r} holds {found} different words, and --layers ends in "
             f"{rules.classes} outputs"
         )
-    words = tuple(indexer.labels) if indexer is not None else None
-    return replace(rules, classes=rules.classes or found, words=words)
+    return replace(rules, classes=rules.classes or found)
 
 
-def test_rows(
-    session: SparkSession, job: Job, estimator: Estimator, rules: Rules
-) -> tuple[DataFrame, int] | None:
-    """Read and check the rows of --test, if any; return the valid ones, and how many are not."""
+def test_rows(session: SparkSession, job: Job, rows: Rows) -> tuple[DataFrame, Counts] | None:
+    """Read and check the rows of --test, if any; return the valid ones, and what became of others.
+
+    Columns are what they are in the training input.
+    """
     if not job.test:
         return None
-    skip = estimator.getHandleInvalid() == "skip"
-    rules = replace(rules, table=replace(rules.table, weight=None), nullable=False)
-    data, malformed = read(session, job.test, job.kind, skip, rules.width)
+    table = replace(rows.rules.table, weight=None)
+    rules = replace(rows.rules, table=table, nullable=False)
+    known = InputColumns(table, rules.width, rules.classes is not None).kinds
+    found = read(
+        session,
+        job.test,
+        job.reading,
+        words=job.recipe.words,
+        known=known,
+        width=rules.width,
+        part="test",
+    )
     with reading(job.test):
-        require_label(data, rules)
-        data, skipped = checked(data, rules, skip)
-    return chosen(data, rules.table), malformed + skipped
+        require_label(found.rows, rules)
+        data, missing = without_missing(found.rows, table, job.recipe.missing)
+        found.counts.missing += missing
+        data = without_invalid(
+            data, rules, job.reading.bad_lines, job.reading.max_bad_fraction, job.test, found.counts
+        )
+        if job.recipe.unseen == "fail":
+            require_seen(data, rows.words)
+    return chosen(data, table), found.counts
 
 
 def fit_pipeline(
@@ -295,7 +390,7 @@ def fit_pipeline(
 ) -> tuple[PipelineModel, Fitted]:
     """Fit the preprocessing and the estimator; return them as one pipeline, and how it went."""
     stages, features, data = prepared(rows, rows.training, job)
-    model = suited(estimator, hidden, rows, job, features).fit(data)
+    model = suited(estimator, hidden, rows, job, data, features).fit(data)
     return PipelineModel([*stages, model, *label_names(rows.indexer, model)]), model.training
 
 
@@ -307,20 +402,28 @@ def prepared(rows: Rows, training: DataFrame, job: Job) -> tuple[list[Transforme
     """
     if rows.indexer is None and rows.rules.classes is not None:
         training = with_classes(training, job.label, rows.rules.classes)
-    stages, features = fit_stages(training, rows.rules.table, job.scale, rows.indexer)
+    stages, features = fit_stages(training, rows.rules, job.scale, rows.indexer, job.recipe)
     return stages, features, PipelineModel(stages).transform(training)
 
 
 def suited(
-    estimator: Estimator, hidden: list[int] | None, rows: Rows, job: Job, features: str
+    estimator: Estimator,
+    hidden: list[int] | None,
+    rows: Rows,
+    job: Job,
+    data: DataFrame,
+    features: str,
 ) -> Estimator:
-    """Set an estimator's columns, and its layers where they follow from the data."""
+    """Set an estimator's columns, and its layers where they follow from the prepared rows."""
     estimator.setFeaturesCol(features)
     estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
     if hidden is not None:
         classes = rows.rules.classes
         outputs = 1 if classes is None else max(2, classes)
-        _set_layers(estimator, rows.rules.width, hidden, outputs)
+        width = rows.rules.width
+        if features not in rows.rules.table.features:
+            width = feature_shape(data, features).width or width
+        _set_layers(estimator, width, hidden, outputs)
     return estimator
 
 

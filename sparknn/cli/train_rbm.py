@@ -13,12 +13,15 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import Rules, Table, checked, choose_columns, chosen, width_of
-from sparknn.cli.inputs import hold_out, read, reading
+from sparknn.cli.badlines import Counts, without_invalid, write_quarantine
+from sparknn.cli.checking import Rules, chosen, width_of
+from sparknn.cli.encoding import category_words, require_seen, without_missing
+from sparknn.cli.inputs import read, reading
 from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
-from sparknn.cli.preparation import fit_stages, require_scalable, require_unused
+from sparknn.cli.preparation import fit_stages, require_unused
 from sparknn.cli.session import say, start_session
+from sparknn.cli.train import Job, chosen_columns, held_out
 from sparknn.feature import RBM, RBMModel
 from sparknn.schema import column_type, quoted
 
@@ -27,38 +30,32 @@ __all__ = ["train_rbm"]
 
 @click.command("train_rbm")
 @machine_options
-def train_rbm(
-    path: str,
-    kind: str | None,
-    label: str | None,
-    features: str | None,
-    validation: float,
-    scale: str,
-    output: str | None,
-    overwrite: bool,
-    **options: Any,
-) -> dict[str, Any]:
+def train_rbm(**options: Any) -> dict[str, Any]:
     """Train a restricted Boltzmann machine and save it with its preprocessing."""
     began = time.perf_counter()
+    job = Job.taken_from(options := {**options, "test": None, "label": options["label"] or ""})
     estimator = RBM(**estimator_params(options))
     estimator._check()
     session = start_session("sparknn train_rbm")
-    if output:
-        require_free(session, output, overwrite)
-    rows = _rows(session, estimator, path, kind, label, features, validation, scale)
-    stages, column = fit_stages(rows.training, rows.table, scale, None)
+    if job.output:
+        require_free(session, job.output, job.overwrite)
+    rows = _rows(session, estimator, job)
+    if job.reading.bad_lines == "quarantine" and job.output:
+        write_quarantine(session, [rows.counts], job.output, job.overwrite)
+    stages, column = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)
     prepared = PipelineModel(stages)
-    with reading(path):
+    with reading(job.path):
         model = estimator.setFeaturesCol(column).fit(prepared.transform(rows.training))
     fitted = model.training
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
-    if output:
-        save_model(session, PipelineModel([*stages, model]), output, overwrite)
-        say(f"saved to {output}")
+    if job.output:
+        save_model(session, PipelineModel([*stages, model]), job.output, job.overwrite)
+        say(f"saved to {job.output}")
     result: dict[str, Any] = {
         "job": "train_rbm",
         "rows": fitted.rows,
-        "skipped": rows.skipped + fitted.skipped,
+        "skipped": rows.counts.bad + rows.counts.missing + fitted.skipped,
+        "input": rows.counts.as_json(),
         "features": model.numFeatures,
         "hidden": model.getNumHidden(),
         "epochs": fitted.iterations,
@@ -66,44 +63,42 @@ def train_rbm(
     }
     if rows.held is not None:
         result["validation"] = _measured(model, prepared.transform(rows.held))
-    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": output}
+    return {**result, "seconds": round(time.perf_counter() - began, 2), "output": job.output}
 
 
 class _Rows(NamedTuple):
-    """Valid rows to train on, and held out; which columns; how many others were left out."""
+    """Valid rows to train on, and held out; what makes them valid; what became of the others."""
 
     training: DataFrame
     held: DataFrame | None
-    table: Table
-    skipped: int
+    rules: Rules
+    counts: Counts
 
 
-def _rows(
-    session: SparkSession,
-    estimator: RBM,
-    path: str,
-    kind: str | None,
-    label: str | None,
-    features: str | None,
-    validation: float,
-    scale: str,
-) -> _Rows:
+def _rows(session: SparkSession, estimator: RBM, job: Job) -> _Rows:
     """Read the input, check all of it, and split it."""
-    skip = estimator.getHandleInvalid() == "skip"
-    data, malformed = read(session, path, kind, skip)
-    with reading(path):
-        data = data.drop(*filter(None, [label]))
-        table = choose_columns(data, None, features)
+    recipe = job.recipe
+    found = read(session, job.path, job.reading, words=[*recipe.words, *filter(None, [job.label])])
+    with reading(job.path):
+        data, table = chosen_columns(found, job, None, None, False)
         require_unused(table.names, [estimator.getOutputCol()])
-        if scale != "none":
-            require_scalable(data, table)
-        data, skipped = checked(data, Rules(table, width_of(data, table)), skip)
-        training, held = data, None
-        if validation:
-            training, held = hold_out(data, validation, estimator.getSeed())
-            held = chosen(held, table)
-    say(f"{path}: {len(table.features)} feature columns")
-    return _Rows(chosen(training, table), held, table, malformed + skipped)
+        data, missing = without_missing(data, table, recipe.missing)
+        found.counts.missing += missing
+        rules = Rules(table, width_of(data, table), filled=recipe.fills)
+        data = without_invalid(
+            data,
+            rules,
+            job.reading.bad_lines,
+            job.reading.max_bad_fraction,
+            job.path,
+            found.counts,
+        )
+        training, held = held_out(data, job, estimator)
+        held = chosen(held, table) if held is not None else None
+        if held is not None and recipe.unseen == "fail":
+            require_seen(held, category_words(training, table.categories))
+    say(f"{job.path}: {len(table.features) + len(table.categories)} feature columns")
+    return _Rows(chosen(training, table), held, rules, found.counts)
 
 
 def _measured(model: RBMModel, data: DataFrame) -> dict[str, Any]:

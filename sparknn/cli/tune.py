@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from pyspark.ml import Estimator, PipelineModel
 from pyspark.sql import DataFrame
 from tqdm import tqdm
 
+from sparknn.cli.encoding import Recipe
 from sparknn.cli.folds import (
     BINARY_METRICS,
     REGRESSION_METRICS,
@@ -25,6 +26,7 @@ from sparknn.cli.folds import (
     larger_is_better,
     score_models,
 )
+from sparknn.cli.inputs import Reading
 from sparknn.cli.options import (
     logistic_options,
     perceptron_options,
@@ -44,6 +46,7 @@ from sparknn.cli.train import (
     make_perceptron,
     prepared,
     saved_and_measured,
+    set_aside,
     suited,
     test_rows,
     valid_rows,
@@ -53,10 +56,9 @@ from sparknn.params import DEFAULT_SEED
 
 __all__ = ["tune"]
 
-FIXED = {
+FIXED = {each.name for part in (Reading, Recipe) for each in fields(part)} | {
     "task",
     "path",
-    "kind",
     "label",
     "features",
     "weight_col",
@@ -69,7 +71,6 @@ FIXED = {
     "checkpoint_interval",
     "seed",
     "num_partitions",
-    "handle_invalid",
     "grid",
     "ranges",
     "samples",
@@ -145,7 +146,8 @@ def _tune(command: click.Command, options: dict[str, Any], make: Make) -> dict[s
             f"--metric {search.metric} is for two classes, and {job.label!r} holds "
             f"{rows.rules.classes}"
         )
-    test = test_rows(session, job, search.first, rows.rules)
+    test = test_rows(session, job, rows)
+    set_aside(session, job, rows, test)
     folds = Folds(rows.training, search.folds, search.first.getSeed())
     store = _store(search, job, folds) if search.checkpoints else None
     results = _scored(search, job, rows, folds, store)
@@ -226,7 +228,7 @@ def _scored(
             stages, features, data = prepared(rows, training, job)
             estimators = []
             for each in search.candidates:
-                estimators.append(suited(each.estimator, each.hidden, rows, job, features))
+                estimators.append(suited(each.estimator, each.hidden, rows, job, data, features))
                 if store:
                     each.estimator.setCheckpointDir(store.of_fold(number))
             held = PipelineModel(stages).transform(held)
