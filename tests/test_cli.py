@@ -110,7 +110,7 @@ BAD_ROWS = {
         {"row17": "17,NaN,1", "row20": "x,1,1"},
         ["2 lines are bad", "rows.csv line 19: ", "'second': 'NaN' is no number", "17,NaN,1"],
     ),
-    "range": ({"row20": "20,1e300,1"}, ["'second'", "1 row is", "row 20 (1e+300)"]),
+    "range": ({"row20": "20,1e300,1"}, ["'second'", "1 row is", "row 20 (1e+300 "]),
     "lines": ({"row17": "17,2,1,9", "row18": "18"}, ["2 lines are", "line 19: 4 cells, not 3"]),
 }
 
@@ -359,13 +359,14 @@ def test_vectors_that_are_null_or_of_another_width_are_named_or_skipped(
     options = ("--input", path, "--scale", "minmax", "--max-iter", "2")
     line = mistake(train.train_logistic, *options)
     assert "'features'" in line and "row 3" in line
-    assert "1 row is not 2 values wide" in line and "row 11" in line
+    line = mistake(train.train_logistic, *options, "--missing", "drop")
+    assert "1 row is not 2 values wide" in line
     output = tmp_path / "model"
     skip = ("--bad-lines", "skip", "--missing", "drop")
     result = done(train.train_logistic, *options, *skip, "--output", output)
     assert (result["rows"], result["skipped"]) == (18, 2)
     line = mistake(score.predict, "--model", output, "--input", path, "--output", tmp_path / "out")
-    assert "row 3" in line and "row 11" in line
+    assert "row 3" in line
     result = done(
         score.predict, "--model", output, "--input", path, "--output", tmp_path / "out", *skip
     )

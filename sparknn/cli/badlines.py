@@ -36,10 +36,10 @@ ADVICE = "Mend them, or set --bad-lines skip or quarantine to leave them out"
 class Counts:
     """What became of an input's rows.
 
-    rows: all of them, with the bad and the missing ones. bad: malformed or invalid. missing: with
-    an empty cell where there may be none. blank, matched: lines that are no rows, as nothing
-    stands in them or --skip-matching found them. files_left_out: unreadable ones. faults: the bad
-    rows, in FAULT_TYPE's columns.
+    rows: all of them, with the bad and the missing ones; None where nobody counted. bad:
+    malformed or invalid. missing: with an empty cell where there may be none. blank, matched:
+    lines that are no rows, as nothing stands in them or --skip-matching found them.
+    files_left_out: unreadable ones. faults: the bad rows, in FAULT_TYPE's columns.
     """
 
     rows: int | None = None
@@ -52,7 +52,9 @@ class Counts:
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts that a job's closing JSON has."""
-        counts = {name: getattr(self, name) for name in ("bad", "missing", "blank", "matched")}
+        counts = {
+            name: getattr(self, name) for name in ("rows", "bad", "missing", "blank", "matched")
+        }
         return {**counts, "filesLeftOut": self.files_left_out}
 
 

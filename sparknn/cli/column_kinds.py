@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -80,12 +81,18 @@ def is_number(text: str) -> bool:
     return bool(pc.match_substring_regex(pa.scalar(text), _NUMBER).as_py())
 
 
-def numbers_of(cells: pa.StringArray) -> tuple[pa.DoubleArray, pa.BooleanArray]:
-    """Return cells as numbers, and which cells are filled with something else (null there)."""
+def numbers_of(cells: pa.Array) -> tuple[pa.DoubleArray, pa.BooleanArray | None]:
+    """Return cells as numbers, and which cells are filled with something else, null there; None
+    where none is.
+
+    Cells that are numbers already are finite ones.
+    """
+    if pa.types.is_floating(cells.type):
+        return cells, None
     try:
         values = cells.cast(pa.float64())
         if pc.all(pc.is_finite(values)).as_py() is not False:
-            return values, pc.and_(pc.is_valid(cells), False)
+            return values, None
     except pa.ArrowInvalid:
         pass  # A cell that is no number, or has spaces round it: looked at one by one.
     fine = pc.match_substring_regex(cells, _NUMBER)
@@ -97,13 +104,12 @@ def numbers_of(cells: pa.StringArray) -> tuple[pa.DoubleArray, pa.BooleanArray]:
     return values, pc.and_(pc.is_valid(cells), pc.invert(pc.fill_null(fine, False)))
 
 
-def tally(cells: pa.StringArray) -> Tally:
+def tally(cells: pa.Array) -> Tally:
     """Count what the cells of a column are; null is an empty one."""
     filled = len(cells) - cells.null_count
     values, other = numbers_of(cells)
-    strange = pc.sum(other).as_py() or 0
-    whole = pc.and_(pc.equal(pc.floor(values), values), pc.less_equal(pc.abs(values), EXACT))
-    found = Tally(filled, filled - strange, pc.sum(whole).as_py() or 0)
+    strange = 0 if other is None else pc.sum(other).as_py() or 0
+    found = Tally(filled, filled - strange, _whole(values))
     if strange:
         lists = cells.filter(pc.fill_null(pc.match_substring_regex(cells, _LIST), False))
         found.lists = len(lists)
@@ -111,6 +117,12 @@ def tally(cells: pa.StringArray) -> Tally:
         widths = pc.value_counts(pc.list_value_length(parts))
         found.widths.update({each["values"].as_py(): each["counts"].as_py() for each in widths})
     return found
+
+
+def _whole(values: pa.DoubleArray) -> int:
+    """Return how many values are whole numbers that a double holds exactly."""
+    found = values.drop_null().to_numpy()
+    return int(np.count_nonzero((np.floor(found) == found) & (np.abs(found) <= EXACT)))
 
 
 def decide(

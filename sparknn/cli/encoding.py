@@ -210,17 +210,17 @@ def without_missing(
     if not needed:
         return data, 0
     gaps = [F.col(quoted(name)).isNull() for name in needed]
+    gap = F.exists(F.array(*gaps), lambda found: found)
+    count = data.filter(gap).count()
+    if count and missing == "fail":
+        raise InvalidDataError(_gaps_told(data, needed, gaps))
+    return (data.filter(~gap), count) if count else (data, 0)
+
+
+def _gaps_told(data: DataFrame, needed: Sequence[str], gaps: Sequence[Any]) -> str:
+    """Return which of some columns have gaps, and how to go on."""
     found = data.agg(*[F.count_if(gap) for gap in gaps]).first() or ()
     empty = [(name, gap) for name, gap, count in zip(needed, gaps, found, strict=True) if count]
-    if not empty:
-        return data, 0
-    if missing == "fail":
-        raise InvalidDataError(_gaps_told(data, empty))
-    gap = F.greatest(*gaps) if len(gaps) > 1 else gaps[0]
-    return data.filter(~gap), data.filter(gap).count()
-
-
-def _gaps_told(data: DataFrame, empty: Sequence[tuple[str, Any]]) -> str:
     advice = (
         "Rows count from 0. --missing drop leaves such rows out; mean, median and mode fill "
         "single numbers"

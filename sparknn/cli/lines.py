@@ -18,13 +18,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from sparknn.cli.column_kinds import INTEGER, NUMBERS, WORD, Column, is_number, numbers_of
+from sparknn.cli.column_kinds import (
+    EXACT,
+    INTEGER,
+    NUMBER,
+    NUMBERS,
+    WORD,
+    Column,
+    is_number,
+    numbers_of,
+)
 
 __all__ = ["Dialect", "Fault", "Parsed", "Typed", "parse", "parse_whole", "split_line", "typed"]
 
 BOM = b"\xef\xbb\xbf"
 ROWS = 4096
 """Rows of a whole file that are taken together."""
+
+BLOCK_BYTES = 2**20
+"""Of text that Arrow takes apart at a time: columns of larger ones are cache misses."""
+
+NUMERAL = rb"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*$"
+"""What a cell of numbers begins a batch with."""
 
 QUOTED_BREAK = "a quoted line break: --multiline reads such rows"
 
@@ -57,14 +72,15 @@ class Fault(NamedTuple):
 
 @dataclass
 class Parsed:
-    """Rows as columns of text, null where a cell is empty, each with its line's number.
+    """Rows as columns of text or numbers, null where a cell is empty, with their lines' numbers.
 
-    blank, matched: lines that hold nothing, and those left out on request. broken: whether a
-    quoted cell goes on over the end of a line.
+    texts: the lines themselves. blank, matched: lines that hold nothing, and those left out on
+    request. broken: whether a quoted cell goes on over the end of a line.
     """
 
     cells: list[pa.Array]
     lines: list[int]
+    texts: list[bytes | str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     blank: int = 0
     matched: int = 0
@@ -78,8 +94,17 @@ def split_line(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
-def parse(lines: Sequence[bytes], first: int, dialect: Dialect) -> Parsed:
-    """Take lines apart, of which the first has the number `first` in its file."""
+def parse(
+    lines: Sequence[bytes],
+    first: int,
+    dialect: Dialect,
+    columns: Sequence[Column] | None = None,
+) -> Parsed:
+    """Take lines apart, of which the first has the number `first` in its file.
+
+    columns: what they are, where that is known; cells of numbers may come as such then. Else
+    those that look like it do.
+    """
     result = Parsed([], [])
     kept: list[bytes] = []
     pattern = re.compile(dialect.skipped.encode()) if dialect.skipped else None
@@ -97,34 +122,62 @@ def parse(lines: Sequence[bytes], first: int, dialect: Dialect) -> Parsed:
             result.lines.append(number)
     text = b"\n".join(kept)
     quoted = b'"' in text and dialect.delimiter != " "
-    cells = None if quoted or b"\r" in text else _by_arrow(text, dialect)
+    cells = None
+    if not quoted and b"\r" not in text:
+        numeric = _numeric(kept, dialect, columns)
+        cells = _by_arrow(text, dialect, numeric) if numeric else None
+        if cells is None:
+            cells = _by_arrow(text, dialect, set())
     if cells is not None:
-        result.cells = cells
-        return result
+        return replace(result, cells=cells, texts=list(kept))
     return _by_csv(kept, result, dialect)
 
 
-def _by_arrow(text: bytes, dialect: Dialect) -> list[pa.Array] | None:
-    """Return lines as columns of text, or None where a line is not as it should be."""
+def _numeric(
+    lines: Sequence[bytes], dialect: Dialect, columns: Sequence[Column] | None
+) -> set[int]:
+    """Return the places of columns that seem to hold numbers and nothing else."""
+    if columns is not None:
+        return {i for i, column in enumerate(columns) if column.kind in (NUMBER, INTEGER)}
+    if not lines:
+        return set()
+    cells = lines[0].split(dialect.delimiter.encode())
+    pattern = re.compile(NUMERAL)
+    return {i for i, cell in enumerate(cells) if pattern.match(cell)}
+
+
+def _by_arrow(text: bytes, dialect: Dialect, numeric: set[int]) -> list[pa.Array] | None:
+    """Return lines as columns, or None where a line is not as it should be.
+
+    numeric: places of columns of numbers; the others are of text.
+    """
     names = [str(index) for index in range(len(dialect.names))]
     if not text:
         return [pa.array([], pa.string()) for _ in names]
+    longest = max(map(len, text.split(b"\n")))
+    types = {name: pa.float64() if int(name) in numeric else pa.string() for name in names}
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(text),
             arrow_csv.ReadOptions(
-                use_threads=False, column_names=names, block_size=max(2**20, len(text) + 1)
+                use_threads=False, column_names=names, block_size=max(BLOCK_BYTES, longest + 2)
             ),
             arrow_csv.ParseOptions(delimiter=dialect.delimiter, quote_char=False),
             arrow_csv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types=types,
                 null_values=["", *dialect.nulls],
                 strings_can_be_null=True,
             ),
         )
     except pa.ArrowInvalid:
         return None
-    return [_single(column) for column in table.columns]
+    cells = [_single(column) for column in table.columns]
+    # Arrow takes nan and inf for numbers, which they are not in a table.
+    if b"n" in text or b"N" in text:
+        for place in numeric:
+            if pc.all(pc.is_finite(cells[place])).as_py() is False:
+                return None
+    return cells
 
 
 def _single(column: pa.ChunkedArray) -> pa.Array:
@@ -135,6 +188,7 @@ def _by_csv(kept: list[bytes], result: Parsed, dialect: Dialect) -> Parsed:
     """Take lines apart one after the other; a quote that stays open makes the batch broken."""
     csv.field_size_limit(sys.maxsize)
     rows, numbers = [], []
+    texts: list[bytes | str] = []
     for line, number in zip(kept, result.lines, strict=True):
         try:
             text = line.decode()
@@ -153,7 +207,8 @@ def _by_csv(kept: list[bytes], result: Parsed, dialect: Dialect) -> Parsed:
         else:
             rows.append(records[0])
             numbers.append(number)
-    return replace(result, cells=_columns(rows, dialect), lines=numbers)
+            texts.append(line)
+    return replace(result, cells=_columns(rows, dialect), lines=numbers, texts=texts)
 
 
 def _why(error: Exception) -> str:
@@ -212,6 +267,7 @@ def parse_whole(content: bytes, dialect: Dialect) -> Iterator[Parsed]:
         else:
             rows.append(record)
             result.lines.append(start)
+            result.texts.append(shown)
         if len(rows) + len(result.faults) >= ROWS:
             yield replace(result, cells=_columns(rows, dialect))
             result, rows = Parsed([], []), []
@@ -241,7 +297,7 @@ class Typed(NamedTuple):
     faults: list[Fault]
 
 
-def typed(parsed: Parsed, columns: Sequence[Column], delimiter: str) -> Typed:
+def typed(parsed: Parsed, columns: Sequence[Column]) -> Typed:
     """Turn columns of text into what they are; a cell of another kind makes its row a bad one."""
     arrays: list[pa.Array] = []
     reasons: dict[int, str] = {}
@@ -255,14 +311,17 @@ def typed(parsed: Parsed, columns: Sequence[Column], delimiter: str) -> Typed:
         return Typed(arrays, parsed.lines, parsed.faults)
     faults = list(parsed.faults)
     for index, reason in sorted(reasons.items()):
-        text = delimiter.join(cells[index].as_py() or "" for cells in parsed.cells)
+        text = parsed.texts[index]
+        text = text.decode() if isinstance(text, bytes) else text
         faults.append(Fault(parsed.lines[index], reason, text))
     kept = [index for index in range(len(parsed.lines)) if index not in reasons]
     lines = [parsed.lines[index] for index in kept]
     return Typed([each.take(pa.array(kept, pa.int64())) for each in arrays], lines, faults)
 
 
-def _reason(column: Column, cell: str) -> str:
+def _reason(column: Column, cell: str | float) -> str:
+    if isinstance(cell, float):
+        return f"column {column.name!r}: {f'{cell:g}'!r} is no whole number"
     shown = cell if len(cell) <= 40 else f"{cell[:37]}..."
     if column.kind == NUMBERS:
         return f"column {column.name!r}: not {column.width} numbers ({len(cell.split())} values)"
@@ -270,20 +329,23 @@ def _reason(column: Column, cell: str) -> str:
     return f"column {column.name!r}: {shown!r} is no {kind}"
 
 
-def _converted(cells: pa.StringArray, column: Column) -> tuple[pa.Array, pa.BooleanArray | None]:
+def _converted(cells: pa.Array, column: Column) -> tuple[pa.Array, pa.BooleanArray | None]:
     """Return cells as their column's kind, and which cells are filled with something else."""
     if column.kind == WORD:
         return cells, None
     if column.kind == NUMBERS:
         return _lists(cells, column.width)
     values, other = numbers_of(cells)
-    if column.kind == INTEGER:
-        fraction = pc.fill_null(pc.not_equal(pc.floor(values), values), False)
-        large = pc.fill_null(pc.greater(pc.abs(values), 2**53), False)
-        broken = pc.or_(fraction, large)
-        values = pc.if_else(broken, pa.scalar(None, pa.float64()), values).cast(pa.int64())
-        other = pc.or_(other, broken)
-    return values, other
+    if column.kind == NUMBER:
+        return values, other
+    try:
+        return values.cast(pa.int64()), other
+    except pa.ArrowInvalid:
+        pass  # Fractions, or more than an int64 holds: found one by one.
+    fraction = pc.fill_null(pc.not_equal(pc.floor(values), values), False)
+    broken = pc.or_(fraction, pc.fill_null(pc.greater(pc.abs(values), EXACT), False))
+    values = pc.if_else(broken, pa.scalar(None, pa.float64()), values).cast(pa.int64())
+    return values, broken if other is None else pc.or_(other, broken)
 
 
 def _lists(cells: pa.StringArray, width: int) -> tuple[pa.Array, pa.BooleanArray]:
@@ -291,7 +353,7 @@ def _lists(cells: pa.StringArray, width: int) -> tuple[pa.Array, pa.BooleanArray
     parts = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(cells))
     flat, strange = numbers_of(parts.flatten())
     right = pc.fill_null(pc.equal(pc.list_value_length(parts), width), False)
-    if pc.any(strange).as_py():
+    if strange is not None and pc.any(strange).as_py():
         faulty = pc.list_parent_indices(parts).filter(strange)
         places = pa.array(range(len(cells)), pa.int64())
         right = pc.and_(right, pc.invert(pc.is_in(places, faulty)))

@@ -116,7 +116,7 @@ def text_table(
     pieces = [file for file in files if file not in whole]
     frames = [
         source.mapInArrow(
-            partial(_batches, parsed=parsed, columns=columns, dialect=dialect), schema
+            partial(_batches, parsed=parsed, columns=columns), schema
         )
         for source, parsed in _sources(session, pieces, whole, dialect)
     ]
@@ -144,14 +144,18 @@ _Reader = Callable[[Iterable[pa.RecordBatch]], Iterator[_Part]]
 
 
 def _sources(
-    session: SparkSession, pieces: Sequence[str], whole: Sequence[str], dialect: Dialect
+    session: SparkSession,
+    pieces: Sequence[str],
+    whole: Sequence[str],
+    dialect: Dialect,
+    columns: Sequence[Column] | None = None,
 ) -> list[tuple[DataFrame, _Reader]]:
     """Return the text of files, and how to take it apart."""
     sources: list[tuple[DataFrame, _Reader]] = []
     place = [F.col("_metadata.file_path").alias("file"), F.col("_metadata.file_block_start")]
     if pieces:
         lines = session.read.text(list(pieces)).select(F.col("value").cast("binary"), *place)
-        sources.append((lines, partial(_parts, dialect=dialect)))
+        sources.append((lines, partial(_parts, dialect=dialect, columns=columns)))
     if whole:
         texts = session.read.text(list(whole), wholetext=True)
         texts = texts.select(F.col("value").cast("binary"), *place)
@@ -159,14 +163,16 @@ def _sources(
     return sources
 
 
-def _parts(batches: Iterable[pa.RecordBatch], dialect: Dialect) -> Iterator[_Part]:
+def _parts(
+    batches: Iterable[pa.RecordBatch], dialect: Dialect, columns: Sequence[Column] | None
+) -> Iterator[_Part]:
     """Take batches of lines apart; those of one file follow one another."""
     seen: dict[tuple[str, int], int] = {}
     for batch in batches:
         for (uri, start), lines in _runs(batch):
             first = seen.get((uri, start), 1 if start == 0 else 2)
             seen[uri, start] = first + len(lines)
-            yield _Part(plain_path(uri), start == 0, parse(lines, first, dialect))
+            yield _Part(plain_path(uri), start == 0, parse(lines, first, dialect, columns))
 
 
 def _runs(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
@@ -224,11 +230,10 @@ def _batches(
     batches: Iterable[pa.RecordBatch],
     parsed: _Reader,
     columns: Sequence[Column],
-    dialect: Dialect,
 ) -> Iterator[pa.RecordBatch]:
     names = [*(column.name for column in columns), FAULT]
     for part in parsed(batches):
-        good = typed(part.parsed, columns, dialect.delimiter)
+        good = typed(part.parsed, columns)
         rows = len(good.lines)
         if rows:
             yield pa.record_batch([*good.columns, pa.nulls(rows, _FAULT_ARROW)], names)
