@@ -330,9 +330,9 @@ def test_nothing_to_read_is_one_line(tmp_path, table, mistake) -> None:
         ("empty.csv", "no rows"),
         ("header.csv", "no rows"),
         ("nothing.csv", "nothing is there"),
-        ("folder", "--format"),
+        ("folder", "nothing is there"),
         ("no.parquet", "cannot be read"),
-        ("no.svm", "cannot be read"),
+        ("no.svm", "1 line is bad"),
     ):
         line = mistake(train.train_logistic, "--input", tmp_path / path)
         assert path in line and message in line, line

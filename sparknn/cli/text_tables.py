@@ -115,9 +115,7 @@ def text_table(
     schema = StructType([*fields, StructField(FAULT, FAULT_TYPE)])
     pieces = [file for file in files if file not in whole]
     frames = [
-        source.mapInArrow(
-            partial(_batches, parsed=parsed, columns=columns), schema
-        )
+        source.mapInArrow(partial(_batches, parsed=parsed, columns=columns), schema)
         for source, parsed in _sources(session, pieces, whole, dialect)
     ]
     frame = frames[0]
