@@ -21,7 +21,7 @@ from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import fit_stages, require_unused
 from sparknn.cli.session import say, start_session
-from sparknn.cli.train import Job, chosen_columns, held_out
+from sparknn.cli.training_rows import Job, chosen_columns, held_out
 from sparknn.feature import RBM, RBMModel
 from sparknn.schema import column_type, quoted
 

@@ -37,8 +37,6 @@ from sparknn.cli.outputs import require_free
 from sparknn.cli.session import say, start_session
 from sparknn.cli.settings import Setting, settings_of
 from sparknn.cli.train import (
-    Job,
-    Rows,
     described,
     fit_pipeline,
     layers_of,
@@ -46,11 +44,9 @@ from sparknn.cli.train import (
     make_perceptron,
     prepared,
     saved_and_measured,
-    set_aside,
     suited,
-    test_rows,
-    valid_rows,
 )
+from sparknn.cli.training_rows import Job, Rows, set_aside, test_rows, valid_rows
 from sparknn.errors import DivergenceError, InvalidDataError
 from sparknn.params import DEFAULT_SEED
 
