@@ -116,7 +116,7 @@ def text_table(
     pieces = [file for file in files if file not in whole]
     frames = [
         source.mapInArrow(partial(_batches, parsed=parsed, columns=columns), schema)
-        for source, parsed in _sources(session, pieces, whole, dialect)
+        for source, parsed in _sources(session, pieces, whole, dialect, columns)
     ]
     frame = frames[0]
     for each in frames[1:]:
