@@ -22,6 +22,9 @@ Step = Callable[[np.ndarray], np.ndarray]
 
 FEATURE = "org.apache.spark.ml.feature."
 
+KEEPER = "sparknn.cli.saved_columns.InputColumns"
+"""The jobs' own first stage, which changes types alone."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -88,6 +91,8 @@ def preprocessing(
 
 def _outputs(stage: Saved) -> set[str]:
     """Return the columns that a stage adds."""
+    if stage.kind == KEEPER:
+        return set()
     names = [stage.params.get("outputCol"), *stage.params.get("outputCols", [])]
     made = {name for name in names if name}
     if not made:

@@ -21,7 +21,7 @@ from sparknn.cli.inputs import hold_out
 from sparknn.cli.session import status_of
 
 HEADER = "first,second,label"
-GOOD = [f"{index},{(index * 7) % 11},{index % 2}" for index in range(40)]
+GOOD = [f"{index},{(index * 7) % 11},{index % 2}" for index in range(300)]
 
 
 @pytest.fixture
@@ -107,15 +107,11 @@ def fruit(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 BAD_ROWS = {
     "cells": (
-        {"row17": "17,NaN,1", "row20": "20,1e300,1", "row30": "30,2,0.5", "row31": "31,2,-1"},
-        ["'second'", "2 rows are NaN", "row 17", "'label'", "2 rows are no class", "row 30 (0.5)"],
+        {"row17": "17,NaN,1", "row20": "x,1,1"},
+        ["2 lines are bad", "rows.csv line 19: ", "'second': 'NaN' is no number", "17,NaN,1"],
     ),
-    "labels": (
-        {"row17": "17,1,", "row20": "20,1,NaN", "row21": "21,1,"},
-        ["'label'", "2 rows are null", "row 17", "1 row is NaN", "row 20 (nan)"],
-    ),
-    "null": ({"row17": "17,,1", "row18": "18,,"}, ["'second'", "2 rows are null", "row 17"]),
-    "lines": ({"row17": "17,2,1,9", "row18": "18"}, ["2 rows are", "wide", "row 17 (17,2,1,9)"]),
+    "range": ({"row20": "20,1e300,1"}, ["'second'", "1 row is", "row 20 (1e+300 "]),
+    "lines": ({"row17": "17,2,1,9", "row18": "18"}, ["2 lines are", "line 19: 4 cells, not 3"]),
 }
 
 
@@ -124,11 +120,12 @@ def test_perceptron_rows_that_are_invalid_are_named_or_skipped(table, mistake, d
     replaced, messages = BAD_ROWS[case]
     options = ("--input", table(**replaced), "--hidden", "2", "--max-iter", "1")
     line = mistake(train.train_mlp, *options)
-    for message in [*messages, "rows.csv", "--handle-invalid skip"]:
+    for message in [*messages, "rows.csv", "--bad-lines skip"]:
         assert message in line
-    result = done(train.train_mlp, *options, "--handle-invalid", "skip")
+    result = done(train.train_mlp, *options, "--bad-lines", "skip")
     left = len(GOOD) - len(replaced)
     assert (result["rows"], result["skipped"], result["classes"]) == (left, len(replaced), 2)
+    assert result["input"]["bad"] == len(replaced)
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
@@ -140,21 +137,35 @@ def test_evaluated_rows_that_are_invalid_are_named_or_skipped(
     line = mistake(score.evaluate, *options)
     for message in messages:
         assert message in line
-    result = done(score.evaluate, *options, "--handle-invalid", "skip")
+    result = done(score.evaluate, *options, "--bad-lines", "skip")
     assert (result["rows"], result["skipped"]) == (len(GOOD) - len(replaced), len(replaced))
     assert np.sum(result["confusion"]) == result["rows"]
+
+
+def test_empty_cells_are_missing_and_not_bad(table, mistake, done, model) -> None:
+    rows = table(row17="17,,1", row18="18,,0", row21="21,1,")
+    options = ("--input", rows, "--bad-lines", "skip")
+    line = mistake(train.train_logistic, *options)
+    for message in ("'second'", "2 rows are null", "row 17", "'label'", "row 21", "--missing drop"):
+        assert message in line
+    result = done(train.train_logistic, *options, "--missing", "drop", "--max-iter", "1")
+    assert (result["rows"], result["input"]["missing"], result["input"]["bad"]) == (297, 3, 0)
+    assert "2 rows are null" in mistake(score.evaluate, "--model", model, *options)
+    result = done(score.evaluate, "--model", model, *options, "--missing", "drop")
+    assert (result["rows"], result["skipped"]) == (297, 3)
 
 
 def test_predicted_rows_that_are_invalid_are_named_or_skipped(
     table, mistake, done, model, tmp_path
 ) -> None:
     output = tmp_path / "scored"
-    rows = table(header="first,second", rows=["1,2", "2,NaN", "3,4", "4,Inf"])
+    rows = table(header="first,second", rows=["1,2", "2,NaN", "3,4", "4,"])
     options = ("--model", model, "--input", rows, "--output", output)
     line = mistake(score.predict, *options)
-    assert "'second'" in line and "2 rows are NaN" in line and "row 1 " in line
+    assert "'second'" in line and "1 line is bad" in line and "rows.csv line 3" in line
     assert not output.exists()
-    result = done(score.predict, *options, "--handle-invalid", "skip")
+    assert "1 row is null" in mistake(score.predict, *options, "--bad-lines", "skip")
+    result = done(score.predict, *options, "--bad-lines", "skip", "--missing", "drop")
     assert (result["rows"], result["skipped"]) == (2, 2)
 
 
@@ -179,7 +190,7 @@ def test_an_unknown_label_word_is_named_or_skipped(table, mistake, done, fruit) 
     options = ("--model", fruit, "--input", rows)
     line = mistake(score.evaluate, *options)
     assert "'fruit'" in line and "1 row is" in line and "row 1 (plum)" in line
-    result = done(score.evaluate, *options, "--handle-invalid", "skip")
+    result = done(score.evaluate, *options, "--bad-lines", "skip")
     assert (result["rows"], result["skipped"]) == (2, 1)
 
 
@@ -193,9 +204,9 @@ def test_evaluating_without_the_label_lists_the_columns(table, mistake, model) -
     assert "'label'" in line and "first, second, no" in line
 
 
-def test_words_where_the_model_has_numbers_are_refused(table, mistake, model) -> None:
+def test_words_where_the_model_has_numbers_are_bad(table, mistake, model) -> None:
     line = mistake(score.evaluate, "--model", model, "--input", table(rows=["1,2,a", "3,4,b"]))
-    assert "'label' is string" in line
+    assert "'label': 'a' is no number" in line
 
 
 @pytest.fixture
@@ -210,23 +221,23 @@ def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_test_rows_are_checked_before_the_fit(unfitted, table, mistake) -> None:
     options = ("--input", table())
-    test = table("test.csv", row5="5,NaN,1", row6="6,1,2")
+    test = table("test.csv", row5="5,1e300,1", row6="6,1,2")
     line = mistake(train.train_logistic, *options, "--test", test)
     for message in ("test.csv", "'second'", "row 5", "'label'", "above 1", "row 6"):
         assert message in line
     assert "nix.csv" in mistake(train.train_logistic, *options, "--test", "nix.csv")
 
 
-def test_skipped_rows_are_counted_in_all_parts(table, done) -> None:
-    rows = table(row17="17,,1", row4="NaN,1,0", row30="3,4,")
+def test_rows_in_are_rows_used_bad_or_missing_in_all_parts(table, done) -> None:
+    rows = table(row17="17,,1", row4="NaN,1,0", row30="3,4,", row40="1,2")
     result = done(
         train.train_logistic,
-        "--input", rows, "--validation", "0.5", "--handle-invalid", "skip", "--max-iter", "2",
-        "--test", table("test.csv", row5="5,,1"),
-    )  # fmt: skip
-    assert result["skipped"] == 3
-    assert result["rows"] + result["validation"]["rows"] == 37
-    assert (result["test"]["rows"], result["test"]["skipped"]) == (39, 1)
+        *("--input", rows, "--validation", "0.5", "--bad-lines", "skip", "--missing", "drop"),
+        *("--max-iter", "2", "--test", table("test.csv", row5="5,,1")),
+    )
+    assert (result["input"]["bad"], result["input"]["missing"], result["skipped"]) == (2, 2, 4)
+    assert result["rows"] + result["validation"]["rows"] == len(GOOD) - 4
+    assert (result["test"]["rows"], result["test"]["skipped"]) == (len(GOOD) - 1, 1)
 
 
 def test_a_class_whose_rows_are_all_held_out_is_one_of_the_models(table, spark, done) -> None:
@@ -249,8 +260,8 @@ MISTAKES = {
     "negative weight": (["--weight", "second"], {"row9": "1,-2,1"}, "negative"),
     "no such label": (["--label", "nix"], {}, "first, second, label"),
     "no such feature": (["--features", "first, nix"], {}, "no column 'nix'"),
-    "words as features": ([], {"row2": "x,1,1", "row3": "y,1,1"}, "2 rows are no number"),
-    "infinity spelt oddly": ([], {"row2": "2,inf,1"}, "row 2 (inf)"),
+    "words as features": ([], {f"row{i}": "x,1,1" for i in range(20)}, "20 rows are no number"),
+    "infinity": ([], {"row2": "2,inf,1"}, "'inf' is no number"),
     "no validation rows": (["--validation", "0.000001"], {}, "no rows to measure"),
     "no training rows": (["--validation", "0.999999"], {}, "no rows to train"),
     "family": (["--family", "binomial"], {"row9": "1,2,2"}, "binomial"),
@@ -265,7 +276,7 @@ OUT_OF_RANGE = {
     "--max-iter=-1": "maxIter",
     f"--seed={2**63}": "--seed",
     "--validation=1": "--validation",
-    "--handle-invalid=keep": "--handle-invalid",
+    "--bad-lines=keep": "--bad-lines",
 }
 
 
@@ -299,7 +310,7 @@ def test_a_perceptrons_options_are_checked_before_anything_is_read(
 
 def test_layers_that_do_not_fit_the_rows_are_refused(table, mistake) -> None:
     options = ("--input", table(row9="1,2,2"), "--layers")
-    assert "40 rows are not 3 values wide" in mistake(train.train_mlp, *options, "3,3")
+    assert "300 rows are not 3 values wide" in mistake(train.train_mlp, *options, "3,3")
     assert "a label above 1" in mistake(train.train_mlp, *options, "2,1")
 
 
@@ -319,9 +330,9 @@ def test_nothing_to_read_is_one_line(tmp_path, table, mistake) -> None:
         ("empty.csv", "no rows"),
         ("header.csv", "no rows"),
         ("nothing.csv", "nothing is there"),
-        ("folder", "--format"),
+        ("folder", "nothing is there"),
         ("no.parquet", "cannot be read"),
-        ("no.svm", "cannot be read"),
+        ("no.svm", "1 line is bad"),
     ):
         line = mistake(train.train_logistic, "--input", tmp_path / path)
         assert path in line and message in line, line
@@ -331,8 +342,8 @@ def test_nothing_to_read_is_one_line(tmp_path, table, mistake) -> None:
 
 
 def test_all_rows_invalid_is_one_line(table, mistake) -> None:
-    rows = table(rows=["NaN,1,0", "NaN,2,1"])
-    line = mistake(train.train_logistic, "--input", rows, "--handle-invalid", "skip")
+    rows = table(rows=["1e300,1,0", "1e300,2,1"])
+    line = mistake(train.train_logistic, "--input", rows, "--bad-lines", "skip")
     assert "no valid row is left of 2" in line
 
 
@@ -348,13 +359,14 @@ def test_vectors_that_are_null_or_of_another_width_are_named_or_skipped(
     options = ("--input", path, "--scale", "minmax", "--max-iter", "2")
     line = mistake(train.train_logistic, *options)
     assert "'features'" in line and "row 3" in line
-    assert "1 row is not 2 values wide" in line and "row 11" in line
+    line = mistake(train.train_logistic, *options, "--missing", "drop")
+    assert "1 row is not 2 values wide" in line
     output = tmp_path / "model"
-    skip = ("--handle-invalid", "skip")
+    skip = ("--bad-lines", "skip", "--missing", "drop")
     result = done(train.train_logistic, *options, *skip, "--output", output)
     assert (result["rows"], result["skipped"]) == (18, 2)
     line = mistake(score.predict, "--model", output, "--input", path, "--output", tmp_path / "out")
-    assert "row 3" in line and "row 11" in line
+    assert "row 3" in line
     result = done(
         score.predict, "--model", output, "--input", path, "--output", tmp_path / "out", *skip
     )
@@ -367,7 +379,7 @@ def test_arrays_train_but_are_not_scaled(spark, tmp_path, mistake, done) -> None
     path = tmp_path / "rows.parquet"
     data.write.parquet(str(path))
     assert "--scale" in mistake(train.train_logistic, "--input", path, "--scale", "standard")
-    options = ("--input", path, "--max-iter", "2", "--handle-invalid", "skip")
+    options = ("--input", path, "--max-iter", "2", "--bad-lines", "skip", "--missing", "drop")
     result = done(train.train_logistic, *options)
     assert (result["rows"], result["skipped"]) == (19, 1)
 
@@ -409,7 +421,7 @@ def test_what_json_has_no_word_for_is_null(monkeypatch, table, done, model) -> N
     undefined = SimpleNamespace(evaluate=lambda _: float("nan"))
     monkeypatch.setattr(metrics, "_of_classes", lambda _: undefined)
     result = done(score.evaluate, "--model", model, "--input", table())
-    assert result["accuracy"] is None and result["rows"] == 40
+    assert result["accuracy"] is None and result["rows"] == len(GOOD)
 
 
 def test_errors_that_are_not_the_users_keep_their_traceback(run, monkeypatch, table) -> None:

@@ -82,6 +82,6 @@ def test_labels_that_are_no_class_are_a_mistake_all_the_same(run, table: Path, t
     (tmp_path / "bad.csv").write_text("\n".join([*lines, ""]))
     options = ("--input", tmp_path / "bad.csv", "--hidden", "3", "--max-iter", 0)
     mistake = run(train.train_dbn, *options, "--pretrain-max-iter", 0)
-    assert "column 'label': 1 row is NaN" in mistake
-    result = run(train.train_dbn, *options, "--pretrain-max-iter", 0, "--handle-invalid", "skip")
+    assert "line 6: column 'label': 'NaN' is no number" in mistake
+    result = run(train.train_dbn, *options, "--pretrain-max-iter", 0, "--bad-lines", "skip")
     assert result["skipped"] == 1

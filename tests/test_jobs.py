@@ -177,17 +177,17 @@ def test_a_mistake_is_one_line_and_status_2(
     assert process.stdout == ""
 
 
-def test_a_bad_cell_is_named_with_its_row_and_leaves_the_old_model(tmp_path: Path) -> None:
-    lines = [f"{index},{index * 2},{index % 2}" for index in range(50)]
+def test_a_bad_cell_is_named_with_its_line_and_leaves_the_old_model(tmp_path: Path) -> None:
+    lines = [f"{index},{index * 2},{index % 2}" for index in range(150)]
     lines[17] = "17,NaN,1"
     (tmp_path / "rows.csv").write_text("\n".join(["first,second,label", *lines, ""]))
     output = tmp_path / "model"
     options = ("--input", tmp_path / "rows.csv", "--scale", "standard", "--output", output)
-    good = closing(submit("train_logistic", *options, "--handle-invalid", "skip"))
-    assert (good["rows"], good["skipped"]) == (49, 1)
+    good = closing(submit("train_logistic", *options, "--bad-lines", "skip"))
+    assert (good["rows"], good["skipped"]) == (149, 1)
     before = sorted(path.name for path in output.rglob("*"))
     message = mistake(submit("train_logistic", *options, "--overwrite"))
-    assert "row 17" in message and "'second'" in message
+    assert "line 19" in message and "'second'" in message
     assert sorted(path.name for path in output.rglob("*")) == before
     assert [path.name for path in tmp_path.iterdir() if ".new" in path.name] == []
 

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from pyspark.ml import Pipeline, Transformer
-from pyspark.ml.feature import (
-    Binarizer,
-    MinMaxScaler,
-    OneHotEncoder,
-    QuantileDiscretizer,
-    StringIndexerModel,
-    VectorAssembler,
-)
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from pyspark.ml import Transformer
+from pyspark.ml.feature import Binarizer, MinMaxScaler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import Table
+from sparknn.cli.encoding import unused
+from sparknn.cli.train import prepared
+from sparknn.cli.training_rows import Job, Rows
 from sparknn.schema import column_type, quoted
 
-__all__ = ["suited_to"]
+__all__ = ["Prepared", "suited_to"]
 
 MADE = "naive_bayes_features"
 
 
+class Prepared(NamedTuple):
+    """Fitted stages, the features column that they make, and what they make of training rows."""
+
+    stages: list[Transformer]
+    features: str
+    data: DataFrame
+
+
 def suited_to(
-    kind: str,
-    data: DataFrame,
-    table: Table,
-    stages: list[Transformer],
-    quantiles: int,
-) -> tuple[list[Transformer], str | None, list[str]]:
+    kind: str, rows: Rows, job: Job, plain: Prepared, quantiles: int
+) -> tuple[Prepared, list[str]]:
     """Fit, where the rows ask for it, a preprocessing that a kind of naive Bayes can work on.
 
     Parameters
@@ -40,46 +43,51 @@ def suited_to(
         into bins, each of which is counted; "bernoulli" zeros and ones, or such bins. A vector is
         not taken apart: for multinomial it is brought into [0, 1] where something is negative,
         for Bernoulli each element is asked whether it is above 0.
-    data : DataFrame
-        The rows to train on.
-    table : Table
-        Their columns.
-    stages : list of Transformer
+    rows : Rows
+        With those to train on.
+    job : Job
+        What was asked; its own bins stay.
+    plain : Prepared
         The preprocessing that others take.
     quantiles : int
         Bins of about equally many rows.
 
     Returns
     -------
-    list of Transformer, str or None, list of str
-        The stages, the features column that they make (None: that of `stages`), and the columns
-        that were changed.
+    Prepared, list of str
+        The preprocessing, and the columns that were changed for this kind alone.
     """
     if kind == "gaussian":
-        return stages, None, []
-    if table.vector(data):
-        return _of_vectors(kind, data, table.features[0], stages)
-    unfit = _unfit(kind, data, table.features)
+        return plain, []
+    table, recipe = rows.rules.table, job.recipe
+    if table.vector(rows.training):
+        stage = _of_vectors(kind, plain)
+        if stage is None:
+            return plain, []
+        data = stage.transform(plain.data)
+        return Prepared([*plain.stages, stage], stage.getOutputCol(), data), [*table.features]
+    binned = [name for name, _ in recipe.bins]
+    names = [name for name in table.features if name not in binned]
+    unfit = _unfit(kind, rows.training, names, recipe.missing in ("mean", "median"))
     if not unfit:
-        return stages, None, []
-    indexers = [stage for stage in stages if isinstance(stage, StringIndexerModel)]
-    bins, places = ([f"{name}_{made}" for name in unfit] for made in ("bin", "bins"))
-    instead = dict(zip(unfit, places, strict=True))
-    made = [
-        QuantileDiscretizer(inputCols=unfit, outputCols=bins, numBuckets=quantiles),
-        OneHotEncoder(inputCols=bins, outputCols=places, dropLast=False),
-        VectorAssembler(
-            inputCols=[instead.get(name, name) for name in table.features], outputCol=MADE
-        ),
-    ]
-    return [*indexers, *Pipeline(stages=made).fit(data).stages], MADE, unfit
+        return plain, []
+    bins = (*recipe.bins, *((name, quantiles) for name in unfit))
+    other = replace(job, recipe=replace(recipe, bins=bins))
+    return Prepared(*prepared(rows, rows.training, other)), unfit
 
 
-def _unfit(kind: str, data: DataFrame, names: tuple[str, ...]) -> list[str]:
-    """Return the columns that hold what a kind cannot take as it is."""
-    marks = [F.max(_odd(kind, F.col(quoted(name)).cast("double"))) for name in names]
-    found = data.agg(*marks).first() or ()
-    return [name for name, odd in zip(names, found, strict=True) if odd]
+def _unfit(kind: str, data: DataFrame, names: Sequence[str], filled: bool) -> list[str]:
+    """Return the columns that hold what a kind cannot take as it is.
+
+    filled: gaps are, by a number that may be any between the others.
+    """
+    marks = []
+    for name in names:
+        number = F.col(quoted(name)).cast("double")
+        odd = F.coalesce(_odd(kind, number), F.lit(filled))
+        marks.append(F.max(odd))
+    found = data.agg(F.count("*"), *marks).first() or (0,)
+    return [name for name, odd in zip(names, found[1:], strict=True) if odd]
 
 
 def _odd(kind: str, value: Column) -> Column:
@@ -89,19 +97,17 @@ def _odd(kind: str, value: Column) -> Column:
     return (value < 0) | (value != F.floor(value))
 
 
-def _of_vectors(
-    kind: str, data: DataFrame, name: str, stages: list[Transformer]
-) -> tuple[list[Transformer], str | None, list[str]]:
-    """Return what `suited_to` does, for features in one vector or array column."""
+def _of_vectors(kind: str, plain: Prepared) -> Transformer | None:
+    """Return a stage that makes features in one column fit; None where they are."""
+    data, name = plain.data, plain.features
     values = F.col(quoted(name))
     if isinstance(column_type(data, name), VectorUDT):
         values = vector_to_array(values)
     bernoulli = kind == "bernoulli"
-    unfit = F.exists(values, lambda x: _odd(kind, x) if bernoulli else x < 0)
-    if data.filter(unfit).isEmpty():
-        return stages, None, []
+    odd = F.exists(values, lambda x: _odd(kind, x) if bernoulli else x < 0)
+    if data.filter(odd).isEmpty():
+        return None
+    made = unused(data.columns, MADE)
     if bernoulli:
-        stage: Transformer = Binarizer(threshold=0.0, inputCol=name, outputCol=MADE)
-    else:
-        stage = MinMaxScaler(inputCol=name, outputCol=MADE).fit(data)
-    return [*stages, stage], MADE, [name]
+        return Binarizer(threshold=0.0, inputCol=name, outputCol=made)
+    return MinMaxScaler(inputCol=name, outputCol=made).fit(data)

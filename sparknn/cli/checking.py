@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.ml.linalg import VectorUDT
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StringType
 
 from sparknn.blocks import inspect
+from sparknn.cli.column_kinds import Column
 from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 from sparknn.rows import LARGEST, MOST_CLASSES, Layout
@@ -22,12 +25,18 @@ __all__ = [
     "choose_columns",
     "chosen",
     "complaint",
+    "invalid_rows",
     "is_word",
     "require_label",
     "width_of",
 ]
 
-ADVICE = "Rows count from 0. Mend the rows, or set --handle-invalid skip to leave them out"
+ADVICE = "Rows count from 0. Mend the rows, or set --bad-lines skip to leave them out"
+
+STRAY = (
+    "Rows count from 0. A column of words is to be named in --categorical or --drop; what stands "
+    "for a missing value in --null-values"
+)
 
 
 @dataclass(frozen=True)
@@ -35,17 +44,21 @@ class Table:
     """Which columns are used.
 
     features: one vector or array column, or several numeric ones. label, weight: names, or None
-    where there is none.
+    where there is none. categories: columns of words, and of numbers that stand for them. kinds:
+    what columns of text were found to be.
     """
 
     features: tuple[str, ...]
     label: str | None = None
     weight: str | None = None
+    categories: tuple[str, ...] = ()
+    kinds: tuple[Column, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """All columns, each once."""
-        return list(dict.fromkeys([*self.features, *filter(None, [self.label, self.weight])]))
+        others = filter(None, [self.label, self.weight])
+        return list(dict.fromkeys([*self.features, *self.categories, *others]))
 
     def vector(self, data: DataFrame) -> bool:
         """Return whether a single vector or array column holds the features."""
@@ -58,9 +71,10 @@ class Table:
 class Rules:
     """What makes a row of a table valid, beside that no value is null, NaN or infinite.
 
-    width: the features that it must have. classes: labels are whole numbers below this, or, at
-    0, below any sensible bound; None: any number, as for a regression. words: the labels known
-    where they are words; None: any. nullable: a number that is null is no fault in a label.
+    width: the features that it must have, categories apart. classes: labels are whole numbers
+    below this, or, at 0, below any sensible bound; None: any number, as for a regression. words:
+    the labels known where they are words; None: any. nullable: a number that is null is no fault
+    in a label. filled: nor is one in single features, because the pipeline fills them.
     """
 
     table: Table
@@ -68,6 +82,7 @@ class Rules:
     classes: int | None = 0
     words: tuple[str, ...] | None = None
     nullable: bool = False
+    filled: bool = False
 
 
 def choose_columns(
@@ -76,11 +91,15 @@ def choose_columns(
     features: str | None,
     weight: str | None = None,
     numeric: bool = False,
+    categories: Sequence[str] = (),
+    aside: Sequence[str] = (),
 ) -> Table:
     """Return the columns to train on; by default all but the label and the weight.
 
     features: comma-separated names, or None: a vector or array column called "features", else
     every other column. numeric: the label is a number, not a class that may be a word.
+    categories: those among the features that hold words, or numbers that stand for them. aside:
+    columns that are no features unless named.
 
     Raises
     ------
@@ -100,10 +119,13 @@ def choose_columns(
     elif "features" in data.columns and label != "features":
         names = ["features"]
     else:
-        names = [name for name in data.columns if name not in (label, weight)]
+        names = [name for name in data.columns if name not in (label, weight, *aside)]
     if not names:
         raise InvalidDataError("there are no columns to train on but the label's")
-    table = Table(tuple(names), label, weight)
+    for name in categories:
+        column_type(data, name)
+    measured = tuple(name for name in names if name not in categories)
+    table = Table(measured, label, weight, tuple(categories))
     _require_numbers(data, table)
     return table
 
@@ -117,7 +139,7 @@ def width_of(data: DataFrame, table: Table) -> int:
     """Return the number of features that the first row has."""
     if not table.vector(data):
         return len(table.features)
-    values, width = _values(data, table)
+    values, width = _values(data, Rules(table, 0))
     found = data.filter(values.isNotNull()).select(width).first()
     if found is None:
         raise InvalidDataError(f"column {table.features[0]!r}: every row is null")
@@ -167,8 +189,13 @@ def checked(data: DataFrame, rules: Rules, skip: bool) -> tuple[DataFrame, int]:
     return data.filter(~invalid), skipped
 
 
+def invalid_rows(data: DataFrame, rules: Rules) -> DataFrame:
+    """Return the rows that `checked` leaves out."""
+    return data.filter(_invalid(data, rules))
+
+
 def complaint(
-    data: DataFrame, invalid: Column, reason: str, shown: Column, advice: str = ADVICE
+    data: DataFrame, invalid: SparkColumn, reason: str, shown: SparkColumn, advice: str = ADVICE
 ) -> str:
     """Return how many rows are `invalid`, and which is the first; "" where none is.
 
@@ -198,10 +225,16 @@ def _require_numbers(data: DataFrame, table: Table) -> None:
     words = [name for name in table.features if not is_numeric(data, name)]
     for name in words:
         _look_for_stray_text(data, name)
+    vectors = [name for name in words if not is_word(data, name)]
+    if vectors:
+        raise InvalidDataError(
+            f"column {vectors[0]!r} holds many numbers, and cannot stand beside single ones: name "
+            "it alone with --features, or leave the others out with --drop"
+        )
     if words:
         raise InvalidDataError(
-            f"features are numbers, and {', '.join(words)} are none: name the columns to use "
-            "with --features"
+            f"features are numbers, and {', '.join(words)} are none: name columns of words in "
+            "--categorical or --drop, or the columns to use in --features"
         )
 
 
@@ -213,7 +246,7 @@ def _look_for_stray_text(data: DataFrame, name: str) -> None:
     number = F.coalesce(F.abs(column.try_cast("double")) <= LARGEST, F.lit(False))
     if data.filter(number).isEmpty():
         return
-    found = complaint(data, column.isNotNull() & ~number, "no number", column, "Rows count from 0")
+    found = complaint(data, column.isNotNull() & ~number, "no number", column, STRAY)
     raise InvalidDataError(f"column {name!r}: {found or 'numbers as text; store them as numbers'}")
 
 
@@ -222,7 +255,7 @@ def _require_valid(data: DataFrame, rules: Rules) -> None:
     table = rules.table
     _require_words(data, rules)
     vector = table.vector(data)
-    columns, single = feature_columns(data, table.features[0] if vector else table.features)
+    columns, single = _features(data, rules)
     targets: tuple[str, ...] = ()
     if table.label is not None and rules.words is None and not is_word(data, table.label):
         targets = (table.label,)
@@ -235,7 +268,7 @@ def _require_valid(data: DataFrame, rules: Rules) -> None:
         targets,
         rules.classes,
         table.weight,
-        rules.width,
+        rules.width if table.features else 1,
         names=() if vector else table.features,
         nullable=rules.nullable,
     )
@@ -244,7 +277,7 @@ def _require_valid(data: DataFrame, rules: Rules) -> None:
     except InvalidDataError as error:
         if single:
             _require_all(data, table)
-        message = str(error).replace("handleInvalid='skip'", "--handle-invalid skip")
+        message = str(error).replace("handleInvalid='skip'", "--bad-lines skip")
         raise InvalidDataError(message) from None
 
 
@@ -271,12 +304,12 @@ def _require_all(data: DataFrame, table: Table) -> None:
             raise InvalidDataError(f"column {name!r}: {found}")
 
 
-def _invalid(data: DataFrame, rules: Rules) -> Column:
+def _invalid(data: DataFrame, rules: Rules) -> SparkColumn:
     """Return the condition of an invalid row: what `_require_valid` looks for, in the JVM."""
     table = rules.table
-    values, width = _values(data, table)
+    values, width = _values(data, rules)
     odd = F.exists(values, lambda x: x.isNull() | F.isnan(x) | (F.abs(x) > LARGEST))
-    invalid = (width != rules.width) | odd
+    invalid = (width != (rules.width if table.features else 1)) | odd
     if table.label is not None:
         if rules.words is not None:
             known = F.col(quoted(table.label)).cast("string").isin(list(rules.words))
@@ -298,13 +331,25 @@ def _invalid(data: DataFrame, rules: Rules) -> Column:
     return F.coalesce(invalid, F.lit(True))
 
 
-def _values(data: DataFrame, table: Table) -> tuple[Column, Column]:
+def _features(data: DataFrame, rules: Rules) -> tuple[list[SparkColumn], int]:
+    """Return the columns of the features, and how many single ones they are, or 0 for a vector."""
+    table = rules.table
+    if table.vector(data):
+        return feature_columns(data, table.features[0])
+    # Where there are categories alone, a number that is in order stands in for the features.
+    columns = feature_columns(data, table.features)[0] or [F.lit(0.0)]
+    if rules.filled:
+        columns = [F.coalesce(column, F.lit(0.0)) for column in columns]
+    return columns, len(columns)
+
+
+def _values(data: DataFrame, rules: Rules) -> tuple[SparkColumn, SparkColumn]:
     """Return a row's features that may be invalid, as an array, and how many it has in all."""
-    if not table.vector(data):
-        columns, _ = feature_columns(data, table.features)
-        return F.array(*columns), F.lit(len(table.features))
-    (column,), _ = feature_columns(data, table.features[0])
-    if isinstance(column_type(data, table.features[0]), ArrayType):
+    columns, single = _features(data, rules)
+    if single:
+        return F.array(*columns), F.lit(single)
+    (column,) = columns
+    if isinstance(column_type(data, rules.table.features[0]), ArrayType):
         return column, F.size(column)
     # A sparse vector (type 0) holds some of its values; the others are 0.
     length = F.when(column["type"] == 0, column["size"]).otherwise(F.size(column["values"]))

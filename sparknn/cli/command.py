@@ -11,8 +11,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from sparknn.cli.config import read_config
-from sparknn.cli.options import input_options
-from sparknn.cli.session import closing_line, start_session
+from sparknn.cli.input_options import input_options
+from sparknn.cli.paths import explained, plain
+from sparknn.cli.session import Finished, closing_line, start_session
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 
@@ -23,7 +24,8 @@ EPILOG = "Every job, with examples: docs/jobs.md. How to choose settings: docs/t
 INPUT = "Input"
 MODEL = "Model"
 SECTIONS = {
-    INPUT: "label features weight validation test scale handle-invalid model",
+    INPUT: "label features weight validation split-column test categorical drop bins missing "
+    "unseen scale model",
     MODEL: "",
     "Output": "output overwrite columns keep save",
     "The job itself": "config explain metrics help seed partitions checkpoint-dir "
@@ -85,7 +87,11 @@ class JobCommand(click.Command):
         # Tried before the work, which may take hours.
         session = start_session(f"sparknn {self.name}")
         _write(session, path, None)
-        result = super().invoke(ctx)
+        try:
+            result = super().invoke(ctx)
+        except Finished as finished:
+            _write(session, path, f"{closing_line(finished.result)}\n")
+            raise
         _write(session, path, f"{closing_line(result)}\n")
         return result
 
@@ -134,5 +140,5 @@ def _write(session: SparkSession, path: str, text: str | None) -> None:
         if text is None:
             system.delete(where, False)
     except Py4JJavaError as error:
-        reason = error.java_exception.getMessage()
+        reason = explained(str(error)) or plain(error)
         raise InvalidDataError(f"--metrics {path} cannot be written: {reason}") from None

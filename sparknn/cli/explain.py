@@ -1,7 +1,7 @@
 """--explain: what a training job would do, told before it does it.
 
-Only the schema, the first rows and the sizes of the files are looked at. Times and memory are
-estimates: from counts of operations, and from one matrix product measured on the driver.
+Rows are read to know what columns are, and counted; their values are not checked. Times and memory
+are estimates: from counts of operations, and from one matrix product measured on the driver.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
 from pyspark.ml import Estimator
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparknn.blocks import SMALL_PARTITION
-from sparknn.cli.checking import Rules, is_word
+from sparknn.cli.checking import Rules
+from sparknn.cli.encoding import Recipe
 from sparknn.cli.estimates import (
     Shape,
     Stage,
@@ -25,17 +25,15 @@ from sparknn.cli.estimates import (
     stages_of,
     worker_bytes,
 )
+from sparknn.cli.preparation import label_indexer, number_of_classes
 from sparknn.cli.session import say
 from sparknn.cluster import Cluster
-from sparknn.persistence import path_on
 from sparknn.schema import feature_shape, quoted
 
-__all__ = ["Counted", "classes_seen", "count_rows", "explain_training"]
+__all__ = ["Counted", "classes_seen", "count_rows", "explain_training", "width_seen"]
 
-LABELS_LOOKED_AT = 10_000
-LINES_LOOKED_AT = 1000
-SMALL_TEXT = 64 * 2**20
-"""Bytes of text up to which rows are counted, and not estimated from the first ones."""
+ROWS_LOOKED_AT = 10_000
+"""For words: those of labels and categories."""
 
 
 @dataclass(frozen=True)
@@ -49,44 +47,30 @@ class Counted:
         return f"{'' if self.exact else 'about '}{self.rows:,} rows"
 
 
-def count_rows(data: DataFrame, path: str, kind: str | None, share: float = 1) -> Counted:
-    """Count the rows where that is cheap; else estimate them from the size of the text.
+def count_rows(data: DataFrame, share: float = 1) -> Counted:
+    """Count rows; of those of which others are held out, it is about this share."""
+    return Counted(round(share * data.count()), share == 1)
 
-    share: of the rows, where others are held out: about so many.
+
+def width_seen(data: DataFrame, rules: Rules, recipe: Recipe) -> int:
+    """Return how many features rows have when bins and categories are a column each.
+
+    Categories are those of the first rows.
     """
-    session = data.sparkSession
-    size, names = _listed(session, path)
-    if kind == "parquet" or any(".parquet" in name for name in names) or size <= SMALL_TEXT:
-        return Counted(round(share * data.count()), share == 1)
-    first = session.read.text(path).limit(LINES_LOOKED_AT)
-    (mean,) = first.agg(F.avg(F.octet_length("value"))).first() or (None,)
-    return Counted(round(share * size / ((mean or 0) + 1)), False)
-
-
-def _listed(session: SparkSession, path: str) -> tuple[int, list[str]]:
-    """Return the bytes of all files at a path or glob, and the names of what is found first."""
-    try:
-        system, where = path_on(session, path)
-        found = system.globStatus(where) or []
-        size = sum(system.getContentSummary(status.getPath()).getLength() for status in found)
-        names = [file.getPath().getName() for s in found for file in system.listStatus(s.getPath())]
-    except Py4JJavaError:
-        # Not for the sake of an estimate: reading it says what is wrong.
-        return 0, []
-    return size, names
+    width = rules.width - len(recipe.bins)
+    for _, bounds in recipe.bins:
+        width += bounds if isinstance(bounds, int) else len(bounds) + 1
+    more = 1 if recipe.unseen == "keep" else 0
+    for name in rules.table.categories:
+        first = data.select(F.col(quoted(name))).limit(ROWS_LOOKED_AT)
+        width += first.distinct().count() + more
+    return width
 
 
 def classes_seen(data: DataFrame, label: str) -> int:
     """Return how many classes the labels of the first rows are, two or more."""
-    column = F.col(quoted(label))
-    first = data.select(column.alias("label")).limit(LABELS_LOOKED_AT)
-    if is_word(data, label):
-        found = first.distinct().count()
-    else:
-        (highest,) = first.agg(F.max(F.col("label").cast("double"))).first() or (None,)
-        # What is no class at all is said by the job itself.
-        found = int(highest or 0) + 1
-    return max(2, found)
+    first = data.select(F.col(quoted(label))).limit(ROWS_LOOKED_AT)
+    return max(2, number_of_classes(first, label, label_indexer(first, label)))
 
 
 def explain_training(

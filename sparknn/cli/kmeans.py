@@ -19,11 +19,10 @@ from pyspark.sql import functions as F
 from sparknn.cli.checking import Rules
 from sparknn.cli.command import EPILOG, JobCommand
 from sparknn.cli.explain import Counted
+from sparknn.cli.input_options import group
 from sparknn.cli.options import (
     estimator_params,
     feature_options,
-    group,
-    invalid_option,
     keep_option,
     seed_option,
 )
@@ -31,8 +30,8 @@ from sparknn.cli.outputs import require_free, write_aside
 from sparknn.cli.preparation import fit_stages, made_on_the_way, require_unused
 from sparknn.cli.session import say, start_session
 from sparknn.cli.tables import aligned
-from sparknn.cli.train import Job
 from sparknn.cli.train_rbm import look_at_unlabelled, unlabelled_rows
+from sparknn.cli.training_rows import Job, set_aside
 from sparknn.cli.types import Numbers, names_in
 from sparknn.params import DEFAULT_SEED
 from sparknn.schema import column_type, feature_names, quoted
@@ -69,7 +68,6 @@ cluster_options = group(
     click.option("--tol", type=float, help="How far centres move when it stops; default 0.0001."),
     seed_option,
     keep_option,
-    invalid_option,
 )
 
 
@@ -102,9 +100,7 @@ class Clustering:
 
 @click.command("kmeans", cls=JobCommand, epilog=EPILOG)
 @cluster_options
-def kmeans(
-    counts: tuple[list[int], ...], keep: str | None, handle_invalid: str | None, **options: Any
-) -> dict[str, Any]:
+def kmeans(counts: tuple[list[int], ...], keep: str | None, **options: Any) -> dict[str, Any]:
     """Cluster rows by k-means||, for one or several numbers of clusters.
 
     The clustering with the largest silhouette is saved: a model for predict.py, and in it the
@@ -118,13 +114,13 @@ def kmeans(
     session = start_session("sparknn kmeans")
     if job.output:
         require_free(session, job.output, job.overwrite)
-    skip = handle_invalid == "skip"
     if job.explain:
-        return _explained(job, wanted, *look_at_unlabelled(session, job, skip, CLUSTER))
-    rows = unlabelled_rows(session, job, skip, CLUSTER, estimators[0].getSeed())
+        return _explained(job, wanted, *look_at_unlabelled(session, job, CLUSTER))
+    rows = unlabelled_rows(session, job, CLUSTER, estimators[0].getSeed())
     require_unused(rows.whole.columns, [CLUSTER])
     kept = _kept(rows.whole, keep)
-    stages, features = fit_stages(rows.training, rows.table, job.scale, None)
+    set_aside(session, job, rows.counts)
+    stages, features = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)
     pipeline = PipelineModel(stages)
     require_unused(rows.whole.columns, made_on_the_way(pipeline))
     data = pipeline.transform(rows.training).select(F.col(quoted(features)).alias("features"))
@@ -140,7 +136,8 @@ def kmeans(
     return {
         "job": "kmeans",
         "rows": sum(best.model.summary.clusterSizes),
-        "skipped": rows.skipped,
+        "skipped": rows.counts.left_out,
+        "input": rows.counts.as_json(),
         "features": len(best.model.clusterCenters()[0]),
         "clusterings": [each.told for each in found],
         "best": {**best.told, "sizes": best.model.summary.clusterSizes},
@@ -244,11 +241,15 @@ def _centres(session: SparkSession, pipeline: PipelineModel, data: DataFrame) ->
     """Return the centres in the units of the input: a column for each feature, or one of arrays."""
     *stages, model = pipeline.stages
     centres = np.stack(model.clusterCenters())
-    scaler = stages[-1] if stages else None
-    column = model.getFeaturesCol()
-    if isinstance(scaler, (StandardScalerModel, MinMaxScalerModel)):
-        centres, column = _unscaled(scaler, centres), scaler.getInputCol()
-    names = list(feature_names(PipelineModel(stages).transform(data), column))
+    made = PipelineModel(stages).transform(data)
+    names = list(feature_names(made, model.getFeaturesCol()))
+    for scaler in stages:
+        if isinstance(scaler, (StandardScalerModel, MinMaxScalerModel)):
+            # Bins and categories, which nobody scales, stand behind the numbers.
+            before = feature_names(made, scaler.getInputCol())
+            count = len(_shift(scaler))
+            centres[:, :count] = _unscaled(scaler, centres[:, :count])
+            names = [*before, *names[count:]] if before else []
     if len(names) != centres.shape[1]:
         rows = [(index, centre) for index, centre in enumerate(centres.tolist())]
         return session.createDataFrame(rows, f"{CLUSTER} int, centre array<double>")
@@ -257,11 +258,17 @@ def _centres(session: SparkSession, pipeline: PipelineModel, data: DataFrame) ->
     return session.createDataFrame(rows, f"{CLUSTER} int, {types}")
 
 
+def _shift(scaler: Transformer) -> np.ndarray:
+    """Return what a scaler takes away of each of its columns."""
+    standard = isinstance(scaler, StandardScalerModel)
+    return (scaler.mean if standard else scaler.originalMin).toArray()
+
+
 def _unscaled(scaler: Transformer, centres: np.ndarray) -> np.ndarray:
     """Return (clusters, features) as they were before the scaler."""
     if isinstance(scaler, StandardScalerModel):
-        return centres * scaler.std.toArray() + scaler.mean.toArray()
-    low, high = scaler.originalMin.toArray(), scaler.originalMax.toArray()
+        return centres * scaler.std.toArray() + _shift(scaler)
+    low, high = _shift(scaler), scaler.originalMax.toArray()
     # A constant column, which the scaler puts in the middle, stays what it is.
     return np.where(high > low, low + centres * (high - low), low)
 

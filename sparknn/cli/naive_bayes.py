@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import NaiveBayes
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparknn.classification import LogisticRegression
-from sparknn.cli.binning import suited_to
+from sparknn.cli.badlines import Counts
+from sparknn.cli.binning import Prepared, suited_to
 from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.input_options import group, input_options, recipe_options
 from sparknn.cli.metrics import measure
 from sparknn.cli.options import (
     columns_option,
     estimator_params,
-    group,
-    input_options,
-    invalid_option,
     labelled_options,
     output_options,
     seed_option,
@@ -31,7 +31,8 @@ from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import label_names
 from sparknn.cli.session import say, start_session
 from sparknn.cli.tables import aligned
-from sparknn.cli.train import Job, Rows, explained, prepared, test_rows, valid_rows
+from sparknn.cli.train import explained, prepared
+from sparknn.cli.training_rows import Job, Rows, set_aside, test_rows, valid_rows
 from sparknn.cli.types import Several
 from sparknn.errors import InvalidDataError
 from sparknn.schema import quoted
@@ -43,6 +44,7 @@ COMPARED = ("gaussian", "multinomial", "bernoulli", "logistic")
 
 comparison_options = group(
     input_options,
+    recipe_options,
     columns_option,
     validation_option(0.2),
     labelled_options,
@@ -79,7 +81,6 @@ comparison_options = group(
         show_default=True,
         help="Which model goes to the output: the most accurate one, or one by its name.",
     ),
-    invalid_option,
 )
 
 
@@ -111,8 +112,14 @@ class Compared:
 
 @click.command("naive_bayes", cls=JobCommand, epilog=EPILOG)
 @comparison_options
+@click.pass_context
 def naive_bayes(
-    models: list[str], smoothing: float, quantiles: int, save: str, **options: Any
+    context: click.Context,
+    models: list[str],
+    smoothing: float,
+    quantiles: int,
+    save: str,
+    **options: Any,
 ) -> dict[str, Any]:
     """Compare Gaussian, multinomial and Bernoulli naive Bayes with logistic regression.
 
@@ -121,6 +128,10 @@ def naive_bayes(
     """
     began = time.perf_counter()
     options |= {"scale": "none"}
+    if options["split_column"] and context.get_parameter_source("validation") == (
+        ParameterSource.DEFAULT
+    ):
+        options["validation"] = 0.0
     job = Job.taken_from(options)
     logistic = LogisticRegression(**estimator_params(options))
     logistic._check()
@@ -131,7 +142,8 @@ def naive_bayes(
     if job.explain:
         return {**explained("naive_bayes", session, job, logistic, None), "models": models}
     rows = valid_rows(session, job, logistic, None)
-    test = test_rows(session, job, logistic, rows.rules)
+    test = test_rows(session, job, rows)
+    set_aside(session, job, rows.counts, *([test[1]] if test else []))
     if models != ["logistic"]:
         _require_all_classes(rows, job)
     found = _all_fitted(models, smoothing, quantiles, rows, job, logistic, test)
@@ -145,10 +157,12 @@ def naive_bayes(
     return {
         "job": "naive_bayes",
         "rows": rows.training.count(),
-        "skipped": rows.skipped,
+        "skipped": rows.counts.left_out,
+        "input": rows.counts.as_json(),
         "features": rows.rules.width,
         "classes": rows.rules.classes,
         "models": [each.told for each in found],
+        **({"test": {"skipped": test[1].left_out, "input": test[1].as_json()}} if test else {}),
         "best": best.name,
         "saved": saved.name if job.output else None,
         "seconds": round(time.perf_counter() - began, 2),
@@ -158,8 +172,10 @@ def naive_bayes(
 
 def _require_sense(models: list[str], save: str, job: Job) -> None:
     """Raise click.UsageError for options that do not go together."""
-    if not job.validation and not job.test:
-        raise click.UsageError("nothing to compare on: give --validation a share, or --test a path")
+    if not (job.validation or job.recipe.split_column or job.test):
+        raise click.UsageError(
+            "nothing to compare on: give --validation a share, --split-column, or --test a path"
+        )
     if save != "best" and save not in models:
         raise click.UsageError(f"--save {save} is not one of --models {','.join(models)}")
 
@@ -188,28 +204,26 @@ def _all_fitted(
     rows: Rows,
     job: Job,
     logistic: LogisticRegression,
-    test: tuple[DataFrame, int] | None,
+    test: tuple[DataFrame, Counts] | None,
 ) -> list[Compared]:
     """Fit and measure the models, one after the other."""
-    stages, features, data = prepared(rows, rows.training, job)
+    plain = Prepared(*prepared(rows, rows.training, job))
     label = rows.indexer.getOutputCol() if rows.indexer else job.label
     held = {"validation": rows.held, "test": test[0] if test else None}
     found = []
     for name in models:
         began = time.perf_counter()
-        own = stages
+        own = plain
         binned: list[str] = []
         if name == "logistic":
-            model = logistic.setFeaturesCol(features).setLabelCol(label).fit(data)
+            estimator = logistic
         else:
-            table = rows.rules.table
-            own, column, binned = suited_to(name, rows.training, table, stages, quantiles)
-            estimator = NaiveBayes(modelType=name, smoothing=smoothing, labelCol=label)
-            estimator.setFeaturesCol(column or features)
-            if table.weight:
-                estimator.setWeightCol(table.weight)
-            model = estimator.fit(PipelineModel(own).transform(rows.training))
-        pipeline = PipelineModel([*own, model, *label_names(rows.indexer, model)])
+            own, binned = suited_to(name, rows, job, plain, quantiles)
+            estimator = NaiveBayes(modelType=name, smoothing=smoothing)
+            if rows.rules.table.weight:
+                estimator.setWeightCol(rows.rules.table.weight)
+        model = estimator.setFeaturesCol(own.features).setLabelCol(label).fit(own.data)
+        pipeline = PipelineModel([*own.stages, model, *label_names(rows.indexer, model)])
         measured = {p: measure(pipeline, each) for p, each in held.items() if each is not None}
         found.append(Compared(name, pipeline, binned, measured, time.perf_counter() - began))
         changed = f"; {len(binned)} columns binned" if binned else ""

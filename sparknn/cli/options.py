@@ -6,7 +6,6 @@ own: what is not given is left to the estimator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from sparknn.activations import ACTIVATIONS
 from sparknn.boltzmann import UNITS
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
 from sparknn.cli.folds import METRICS
-from sparknn.cli.inputs import FORMATS
+from sparknn.cli.input_options import Decorator, group, input_options, recipe_options
 from sparknn.cli.settings import Range, Values
 from sparknn.cli.types import Names, Numbers
 from sparknn.optimizers import SCHEDULES
@@ -25,9 +24,6 @@ __all__ = [
     "columns_option",
     "estimator_params",
     "feature_options",
-    "group",
-    "input_options",
-    "invalid_option",
     "keep_option",
     "labelled_options",
     "logistic_options",
@@ -45,36 +41,6 @@ __all__ = [
     "validation_option",
 ]
 
-Decorator = Callable[[Any], Any]
-
-
-def group(*options: Decorator) -> Decorator:
-    """Return one decorator for several options, shown in this order."""
-
-    def decorate(command):
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-input_options = group(
-    click.option("--input", "path", required=True, help="A file, a directory or a glob."),
-    click.option(
-        "--format",
-        "kind",
-        type=click.Choice(FORMATS),
-        help="CSV has a header. By default what the file names end in.",
-    ),
-)
-
-invalid_option = click.option(
-    "--handle-invalid",
-    type=click.Choice(["error", "skip"]),
-    help="What to do about rows that are null, NaN, infinite, malformed or out of range: stop "
-    "with the first one's place (the default), or leave them out and count them.",
-)
 
 columns_option = click.option(
     "--features",
@@ -108,7 +74,12 @@ def validation_option(share: float) -> Decorator:
 
 
 feature_options = group(
-    input_options, columns_option, validation_option(0.0), scale_option, output_options
+    input_options,
+    recipe_options,
+    columns_option,
+    validation_option(0.0),
+    scale_option,
+    output_options,
 )
 
 labelled_options = group(
@@ -154,7 +125,6 @@ training_options = group(
     _minibatch_options,
     click.option("--gradient-tol", type=float, help="Gradient at which a full-batch solver stops."),
     click.option("--elastic-net-param", type=float, help="Share of L1 in the penalty, 0 to 1."),
-    invalid_option,
 )
 
 logistic_options = group(
@@ -295,7 +265,6 @@ machine_options = group(
     click.option("--sparsity-cost", type=float, help="How strongly they are drawn to it."),
     click.option("--max-norm", type=float, help="Largest length of the weights into a unit."),
     _minibatch_options,
-    invalid_option,
 )
 
 keep_option = click.option(
@@ -344,7 +313,13 @@ search_options = group(
 scoring_options = group(
     click.option("--model", required=True, help="What a training job saved."),
     input_options,
-    invalid_option,
+    click.option(
+        "--missing",
+        type=click.Choice(["fail", "drop"]),
+        default="fail",
+        show_default=True,
+        help="What to do about empty cells that the model does not fill: stop, or leave rows out.",
+    ),
 )
 
 prediction_options = group(

@@ -5,30 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pyspark.ml import Estimator, Pipeline, PipelineModel, Transformer
+from pyspark.ml import Pipeline, PipelineModel, Transformer
 from pyspark.ml.clustering import KMeansModel
-from pyspark.ml.feature import (
-    IndexToString,
-    MinMaxScaler,
-    StandardScaler,
-    StringIndexer,
-    StringIndexerModel,
-    VectorAssembler,
-)
+from pyspark.ml.feature import IndexToString, StringIndexerModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
 from sparknn.cli.checking import Rules, Table, is_word
+from sparknn.cli.encoding import Recipe, feature_stages, unused
+from sparknn.cli.saved_columns import InputColumns, columns_of
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import IncompleteError
 from sparknn.regression import (
     MultilayerPerceptronRegressionModel,
     MultilayerPerceptronRegressor,
 )
+from sparknn.rows import LARGEST, MOST_CLASSES
 from sparknn.schema import column_type, quoted
 
 __all__ = [
+    "categories_of",
     "is_clustering",
     "is_regression",
     "model_of",
@@ -48,14 +45,33 @@ __all__ = [
 PREDICTED = "predictedLabel"
 
 
-def label_indexer(data: DataFrame, label: str) -> StringIndexerModel | None:
-    """Return the stage that numbers labels that are words, in alphabetical order, or None."""
-    if not is_word(data, label):
-        return None
-    indexer = StringIndexer(
-        inputCol=label, outputCol=_unused([*data.columns], f"{label}_index"), handleInvalid="error"
+def label_indexer(data: DataFrame, label: str, classes: int = 0) -> StringIndexerModel | None:
+    """Return the stage that numbers labels, or None where they are numbers of classes already.
+
+    Words are taken in alphabetical order. Whole numbers in numeric order, unless they are 0, 1, 2
+    and so on without a gap, or no more than the `classes` that are known. Fractions are left to
+    be found invalid.
+    """
+    cell = F.col(quoted(label))
+    if is_word(data, label):
+        found = data.filter(cell.isNotNull()).select(cell).distinct().collect()
+        labels = sorted(row[0] for row in found)
+    else:
+        number = cell.cast("double")
+        whole = (number == F.floor(number)) & (F.abs(number) <= LARGEST)
+        lowest, highest, count, odd = data.filter(number.isNotNull()).agg(
+            F.min(number), F.max(number), F.count_distinct(number), F.count_if(~whole)
+        ).first() or (0, 0, 0, 0)
+        regular = count and lowest >= 0 and highest < max(count, classes)
+        if regular or odd or not count or count > MOST_CLASSES:
+            return None
+        texts = data.select(cell.cast("string").alias("text"), number.alias("number"))
+        found = texts.dropna().distinct().orderBy("number").collect()
+        labels = [row["text"] for row in found]
+    output = unused(data.columns, f"{label}_index")
+    return StringIndexerModel.from_labels(
+        labels, inputCol=label, outputCol=output, handleInvalid="error"
     )
-    return indexer.setStringOrderType("alphabetAsc").fit(data)
 
 
 def number_of_classes(data: DataFrame, label: str, indexer: StringIndexerModel | None) -> int:
@@ -63,7 +79,7 @@ def number_of_classes(data: DataFrame, label: str, indexer: StringIndexerModel |
     if indexer is not None:
         return len(indexer.labels)
     (highest,) = data.agg(F.max(F.col(quoted(label)).cast("double"))).first() or (0,)
-    return int(highest) + 1
+    return int(highest or 0) + 1
 
 
 def with_classes(data: DataFrame, label: str, classes: int) -> DataFrame:
@@ -79,7 +95,11 @@ def with_classes(data: DataFrame, label: str, classes: int) -> DataFrame:
 
 
 def fit_stages(
-    data: DataFrame, table: Table, scale: str, indexer: StringIndexerModel | None
+    data: DataFrame,
+    rules: Rules,
+    scale: str,
+    indexer: StringIndexerModel | None,
+    recipe: Recipe | None = None,
 ) -> tuple[list[Transformer], str]:
     """Fit the preprocessing on valid rows.
 
@@ -87,17 +107,15 @@ def fit_stages(
 
     Returns the fitted stages and the name of the features column that they make.
     """
-    stages: list[Any] = [indexer] if indexer is not None else []
-    taken = [*data.columns, *(stage.getOutputCol() for stage in stages)]
-    features = table.features[0]
-    if not table.vector(data):
-        features = _unused(taken, "features")
-        stages.append(VectorAssembler(inputCols=list(table.features), outputCol=features))
-    if scale != "none":
-        scaled = _unused(taken, "scaled_features")
-        stages.append(_scaler(scale, features, scaled))
-        features = scaled
-    return Pipeline(stages=stages).fit(data).stages, features
+    recipe = recipe or Recipe()
+    known = InputColumns(rules.table, rules.width, rules.classes is not None, recipe.fills)
+    stages: list[Any] = [known]
+    taken = [*data.columns]
+    if indexer is not None:
+        stages.append(indexer)
+        taken.append(indexer.getOutputCol())
+    made, features = feature_stages(data, rules.table, scale, recipe, taken)
+    return Pipeline(stages=[*stages, *made]).fit(data).stages, features
 
 
 def label_names(indexer: StringIndexerModel | None, model: Transformer) -> list[Transformer]:
@@ -128,38 +146,37 @@ def is_clustering(stage: Any) -> bool:
 
 def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
     """Return what rows must be for a saved pipeline to work on them."""
-    model = model_of(pipeline)
-    words, label = None, None if is_clustering(model) else model.getLabelCol()
-    made, needed, assembled = set(), [], False
-    for stage in pipeline.stages[: pipeline.stages.index(model)]:
-        if isinstance(stage, StringIndexerModel):
-            label, words = stage.getInputCol(), tuple(stage.labels)
-            continue
-        needed += _columns(stage, "input")
-        made.update(_columns(stage, "output"))
-        assembled = assembled or isinstance(stage, VectorAssembler)
-    features = tuple(dict.fromkeys(name for name in needed if name not in made))
-    table = Table(features or (model.getFeaturesCol(),), label if labelled else None)
-    if is_clustering(model):
-        return Rules(table, len(features) if assembled else len(model.clusterCenters()[0]), None)
-    classes = None if is_regression(model) else model.numClasses
-    width = len(features) if assembled else model.numFeatures
-    return Rules(table, width, classes, words if labelled else None)
+    model, known = model_of(pipeline), columns_of(pipeline)
+    table = known.table(labelled)
+    indexer = _label_stage(pipeline)
+    words = tuple(indexer.labels) if indexer is not None and labelled else None
+    classes = None if is_regression(model) or is_clustering(model) else model.numClasses
+    found = known.found
+    return Rules(table, found["width"], classes, words, filled=found["filled"])
 
 
-def _columns(stage: Any, side: str) -> list[str]:
-    """Return the columns that a stage reads ("input") or adds ("output")."""
-    several, one = f"{side}Cols", f"{side}Col"
-    if stage.hasParam(several) and stage.isSet(several):
-        return list(stage.getOrDefault(several))
-    return [stage.getOrDefault(one)] if stage.hasParam(one) else []
+def _label_stage(pipeline: PipelineModel) -> StringIndexerModel | None:
+    """Return the stage that numbers labels, if any; those of categories have several inputs."""
+    for stage in pipeline.stages:
+        if isinstance(stage, StringIndexerModel) and stage.isSet("inputCol"):
+            return stage
+    return None
+
+
+def categories_of(pipeline: PipelineModel) -> dict[str, list[str]]:
+    """Return the words that each category may hold; none where others are welcome, too."""
+    for stage in pipeline.stages:
+        if isinstance(stage, StringIndexerModel) and stage.isSet("inputCols"):
+            if stage.getHandleInvalid() == "keep":
+                return {}
+            return dict(zip(stage.getInputCols(), map(list, stage.labelsArray), strict=True))
+    return {}
 
 
 def without_labels(pipeline: PipelineModel) -> PipelineModel:
     """Return a pipeline that predicts rows whatever their labels are."""
-    return PipelineModel(
-        [stage for stage in pipeline.stages if not isinstance(stage, StringIndexerModel)]
-    )
+    indexer = _label_stage(pipeline)
+    return PipelineModel([stage for stage in pipeline.stages if stage is not indexer])
 
 
 def prediction_columns(model: Any) -> list[str]:
@@ -172,8 +189,15 @@ def prediction_columns(model: Any) -> list[str]:
 
 def made_on_the_way(pipeline: PipelineModel) -> list[str]:
     """Return the columns that a pipeline adds for its own later stages."""
-    added = [name for stage in pipeline.stages for name in _columns(stage, "output")]
+    added = [name for stage in pipeline.stages for name in _outputs(stage)]
     return [name for name in added if name != PREDICTED]
+
+
+def _outputs(stage: Any) -> list[str]:
+    """Return the columns that a stage adds."""
+    if stage.hasParam("outputCols") and stage.isSet("outputCols"):
+        return list(stage.getOrDefault("outputCols"))
+    return [stage.getOrDefault("outputCol")] if stage.hasParam("outputCol") else []
 
 
 def require_unused(columns: Iterable[str], added: Iterable[str]) -> None:
@@ -184,21 +208,11 @@ def require_unused(columns: Iterable[str], added: Iterable[str]) -> None:
 
 def require_scalable(data: DataFrame, table: Table) -> None:
     """Raise InvalidDataError where a scaler cannot take the features."""
+    if not table.features:
+        return
     name = table.features[0]
     if isinstance(column_type(data, name), ArrayType):
         raise InvalidDataError(
             f"column {name!r} is an array, and --scale takes a vector or numeric columns: store a "
             "vector, or scale beforehand"
         )
-
-
-def _scaler(kind: str, features: str, scaled: str) -> Estimator:
-    if kind == "standard":
-        return StandardScaler(withMean=True, withStd=True, inputCol=features, outputCol=scaled)
-    return MinMaxScaler(inputCol=features, outputCol=scaled)
-
-
-def _unused(taken: list[str], name: str) -> str:
-    while name in taken:
-        name += "_"
-    return name

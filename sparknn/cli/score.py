@@ -11,14 +11,17 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import Rules, checked, chosen, require_label
+from sparknn.cli.badlines import Counts, without_invalid, write_quarantine
+from sparknn.cli.checking import Rules, chosen, require_label
 from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.encoding import require_seen, without_missing
 from sparknn.cli.explain import count_rows
-from sparknn.cli.inputs import read, reading
+from sparknn.cli.inputs import Input, Reading, read, reading
 from sparknn.cli.metrics import measure_fully, said
 from sparknn.cli.options import prediction_options, scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_rows
 from sparknn.cli.preparation import (
+    categories_of,
     is_clustering,
     made_on_the_way,
     model_of,
@@ -45,13 +48,13 @@ MOST_LINES = 30
 def predict(
     model: str,
     path: str,
-    kind: str | None,
-    handle_invalid: str | None,
+    missing: str,
     output: str,
     overwrite: bool,
     keep: str | None,
     columns: str | None,
     explain: bool,
+    **options: Any,
 ) -> dict[str, Any]:
     """Add a saved model's predictions to rows, and write them as Parquet.
 
@@ -63,10 +66,12 @@ def predict(
     session = start_session("sparknn predict")
     require_free(session, output, overwrite)
     pipeline = without_labels(load_model(session, model))
-    skip = handle_invalid == "skip"
+    how = Reading.taken_from(options)
     if explain:
-        return _explained("predict", session, pipeline, path, kind, skip, labelled=False)
-    data, skipped = _rows(session, pipeline, path, kind, skip, labelled=False)
+        return _explained("predict", session, pipeline, path, how, labelled=False)
+    data, counts = _rows(session, pipeline, path, how, missing, labelled=False)
+    if how.bad_lines == "quarantine":
+        write_quarantine(session, [counts], output, overwrite)
     scored = pipeline.transform(data)
     names = _names(keep, columns, data, scored, pipeline)
     wanted = scored.select(*[F.col(quoted(name)) for name in names])
@@ -75,7 +80,8 @@ def predict(
     return {
         "job": "predict",
         "rows": rows,
-        "skipped": skipped,
+        "skipped": counts.left_out,
+        "input": counts.as_json(),
         "columns": names,
         "seconds": round(time.perf_counter() - began, 2),
         "output": output,
@@ -92,23 +98,20 @@ def predict(
     help="Parts of [0, 1] in which the model's confidence is compared with its accuracy.",
 )
 def evaluate(
-    model: str,
-    path: str,
-    kind: str | None,
-    handle_invalid: str | None,
-    calibration_bins: int,
-    explain: bool,
+    model: str, path: str, missing: str, calibration_bins: int, explain: bool, **options: Any
 ) -> dict[str, Any]:
     """Measure a saved model on labelled rows: all metrics, class by class, and calibration."""
     began = time.perf_counter()
+    how = Reading.taken_from(options)
+    if how.bad_lines == "quarantine":
+        raise click.UsageError("evaluate has no output to write bad lines beside: skip them")
     session = start_session("sparknn evaluate")
     pipeline = load_model(session, model)
     if is_clustering(model_of(pipeline)):
         raise InvalidDataError(f"{model} holds clusters, which no label can be compared with")
-    skip = handle_invalid == "skip"
     if explain:
-        return _explained("evaluate", session, pipeline, path, kind, skip, labelled=True)
-    data, skipped = _rows(session, pipeline, path, kind, skip, labelled=True)
+        return _explained("evaluate", session, pipeline, path, how, labelled=True)
+    data, counts = _rows(session, pipeline, path, how, missing, labelled=True)
     metrics = measure_fully(pipeline, data, calibration_bins)
     say(f"{said(metrics)} on {metrics['rows']} rows")
     for line in _tables(metrics):
@@ -116,7 +119,8 @@ def evaluate(
     return {
         "job": "evaluate",
         **metrics,
-        "skipped": skipped,
+        "skipped": counts.left_out,
+        "input": counts.as_json(),
         "seconds": round(time.perf_counter() - began, 2),
         "model": model,
     }
@@ -142,14 +146,13 @@ def _explained(
     session: SparkSession,
     pipeline: PipelineModel,
     path: str,
-    kind: str | None,
-    skip: bool,
+    how: Reading,
     labelled: bool,
 ) -> dict[str, Any]:
-    """Say what would be computed, from the schema alone, and return the closing JSON object."""
+    """Say what would be computed, and return the closing JSON object."""
     rules = rules_of(pipeline, labelled)
-    data, _ = _opened(session, pipeline, rules, path, kind, skip)
-    counted = count_rows(data, path, kind)
+    data = _opened(session, pipeline, rules, path, how).rows
+    counted = count_rows(data)
     stages = [type(stage).__name__ for stage in pipeline.stages]
     columns = [*rules.table.names, *(["the rest"] if not labelled else [])]
     say(f"{path}: {counted}; the model takes {', '.join(columns[:MOST_LINES])}")
@@ -169,42 +172,48 @@ def _rows(
     session: SparkSession,
     pipeline: PipelineModel,
     path: str,
-    kind: str | None,
-    skip: bool,
+    how: Reading,
+    missing: str,
     labelled: bool,
-) -> tuple[DataFrame, int]:
-    """Return the rows that a pipeline can work on, and how many others were left out.
+) -> tuple[DataFrame, Counts]:
+    """Return the rows that a pipeline can work on, and what became of the others.
 
     labelled: the labels are to be right, too, and no other column is needed.
     """
     rules = rules_of(pipeline, labelled)
-    data, malformed = _opened(session, pipeline, rules, path, kind, skip)
+    table = rules.table
+    found = _opened(session, pipeline, rules, path, how)
     with reading(path):
-        data, skipped = checked(data, rules, skip)
-    if labelled:
-        data = chosen(data, rules.table)
-    return data, malformed + skipped
+        # Fitted means fill; which one it was is the pipeline's own matter.
+        policy = "mean" if rules.filled and missing == "fail" else missing
+        data, gaps = without_missing(found.rows, table, policy)
+        found.counts.missing += gaps
+        data = without_invalid(data, rules, how.bad_lines, how.max_bad_fraction, path, found.counts)
+        require_seen(data, categories_of(pipeline))
+    return chosen(data, table) if labelled else data, found.counts
 
 
 def _opened(
-    session: SparkSession,
-    pipeline: PipelineModel,
-    rules: Rules,
-    path: str,
-    kind: str | None,
-    skip: bool,
-) -> tuple[DataFrame, int]:
-    """Return the rows, whose schema suits the model, and how many malformed ones were left out."""
-    model = model_of(pipeline)
-    data, malformed = read(session, path, kind, skip, rules.width)
+    session: SparkSession, pipeline: PipelineModel, rules: Rules, path: str, how: Reading
+) -> Input:
+    """Return the rows, whose schema suits the model."""
+    model, table = model_of(pipeline), rules.table
+    known = [column for column in table.kinds if column.name in table.names]
+    found = read(
+        session, path, how, words=table.categories, known=known, width=rules.width, part="test"
+    )
+    data = found.rows
     with reading(path):
-        if rules.table.label is not None:
+        for name in table.names:
+            if name != table.label:
+                column_type(data, name)
+        if table.label is not None:
             require_label(data, rules)
-        if rules.table.features != (model.getFeaturesCol(),):
-            require_scalable(data, rules.table)
-        used = data.columns if rules.table.label is None else rules.table.names
+        if table.features != (model.getFeaturesCol(),):
+            require_scalable(data, table)
+        used = data.columns if table.label is None else table.names
         require_unused(used, [*prediction_columns(model), *made_on_the_way(pipeline)])
-    return data, malformed
+    return found
 
 
 def _names(

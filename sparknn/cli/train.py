@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import click
 from pyspark.ml import Estimator, PipelineModel, Transformer
-from pyspark.ml.feature import StringIndexerModel
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from sparknn.classification import (
     DeepBeliefNetworkClassifier,
     LogisticRegression,
     MultilayerPerceptronClassifier,
 )
-from sparknn.cli.checking import Rules, checked, choose_columns, chosen, require_label, width_of
+from sparknn.cli.badlines import Counts
+from sparknn.cli.checking import is_word, require_label
 from sparknn.cli.command import EPILOG, JobCommand
-from sparknn.cli.explain import classes_seen, count_rows, explain_training
-from sparknn.cli.inputs import hold_out, read, reading
+from sparknn.cli.explain import classes_seen, count_rows, explain_training, width_seen
+from sparknn.cli.inputs import read, reading, split_by
 from sparknn.cli.metrics import measure, said
 from sparknn.cli.options import (
     belief_options,
@@ -35,25 +34,26 @@ from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import (
     fit_stages,
     is_regression,
-    label_indexer,
     label_names,
     model_of,
-    number_of_classes,
-    prediction_columns,
-    require_scalable,
-    require_unused,
     with_classes,
 )
 from sparknn.cli.session import say, start_session
-from sparknn.errors import InvalidDataError
+from sparknn.cli.training_rows import (
+    Job,
+    Rows,
+    chosen_rows,
+    read_test,
+    set_aside,
+    test_rows,
+    valid_rows,
+)
 from sparknn.feature.fine_tuning import FineTuned
 from sparknn.regression import DeepBeliefNetworkRegressor, MultilayerPerceptronRegressor
-from sparknn.schema import quoted
+from sparknn.schema import feature_shape
 from sparknn.training import Fitted
 
 __all__ = [
-    "Job",
-    "Rows",
     "described",
     "explained",
     "fit_pipeline",
@@ -63,34 +63,11 @@ __all__ = [
     "prepared",
     "saved_and_measured",
     "suited",
-    "test_rows",
     "train_dbn",
     "train_logistic",
     "train_mlp",
     "train_regressor",
-    "valid_rows",
 ]
-
-
-@dataclass
-class Job:
-    """What every training job was asked; label: "" where there may be none."""
-
-    path: str
-    kind: str | None
-    label: str
-    features: str | None
-    validation: float
-    test: str | None
-    scale: str
-    output: str | None
-    overwrite: bool
-    explain: bool
-
-    @classmethod
-    def taken_from(cls, options: dict[str, Any]) -> Job:
-        """Take these options out of a command's, which leaves the estimator's."""
-        return cls(**{name: options.pop(name) for name in cls.__dataclass_fields__})
 
 
 @click.command("train_logistic", cls=JobCommand, epilog=EPILOG)
@@ -180,21 +157,6 @@ def train_dbn(task: str, hidden: list[int], **options: Any) -> dict[str, Any]:
     return _train("train_dbn", job, kind(layers=[1, *hidden], **params), hidden)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Valid rows, read and checked before anything is computed from them.
-
-    rules: what makes them valid. indexer: the stage that numbers labels that are words, or None.
-    training, held: rows to train on and those held out. skipped: invalid rows of both.
-    """
-
-    rules: Rules
-    indexer: StringIndexerModel | None
-    training: DataFrame
-    held: DataFrame | None
-    skipped: int
-
-
 def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) -> dict[str, Any]:
     """Run a training job and return its closing JSON object."""
     began = time.perf_counter()
@@ -206,7 +168,8 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
     if job.explain:
         return explained(name, session, job, estimator, hidden)
     rows = valid_rows(session, job, estimator, layers_of(estimator, hidden))
-    test = test_rows(session, job, estimator, rows.rules)
+    test = test_rows(session, job, rows)
+    set_aside(session, job, rows.counts, *([test[1]] if test else []))
     say(f"{job.path}: {len(rows.rules.table.features)} feature columns, label {job.label!r}")
     pipeline, fitted = fit_pipeline(rows, job, estimator, hidden)
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
@@ -223,19 +186,24 @@ def explained(
     name: str, session: SparkSession, job: Job, estimator: Estimator, hidden: list[int] | None
 ) -> dict[str, Any]:
     """Say what a training job would do, and return its closing JSON object."""
-    skip, layers = estimator.getHandleInvalid() == "skip", layers_of(estimator, hidden)
-    data, _ = read(session, job.path, job.kind, skip)
+    layers = layers_of(estimator, hidden)
+    found = read(session, job.path, job.reading, words=job.recipe.words)
     with reading(job.path):
-        rules = _rules(data, job, estimator, layers)
+        data, rules = chosen_rows(found, job, estimator, layers)
+        seen = replace(rules, width=width_seen(data, rules, job.recipe))
         if rules.classes == 0:
-            rules = replace(rules, classes=classes_seen(data, job.label))
-        found = count_rows(data, job.path, job.kind, 1 - job.validation)
+            seen = replace(seen, classes=classes_seen(data, job.label))
+        if is_word(data, job.label):
+            seen = replace(seen, words=())
+        if job.recipe.split_column:
+            data, _ = split_by(data, *job.recipe.split_column)
+        counted = count_rows(data, 1 - job.validation)
     if job.test:
-        test, _ = read(session, job.test, job.kind, skip, rules.width)
+        test = read_test(session, job, rules)
         with reading(job.test):
-            require_label(test, rules)
+            require_label(test.rows, seen)
     inner = layers[1:-1] if layers else hidden or []
-    return explain_training(name, estimator, data, rules, found, inner)
+    return explain_training(name, estimator, data, seen, counted, inner)
 
 
 def described(pipeline: PipelineModel, fitted: Fitted, rows: Rows) -> dict[str, Any]:
@@ -243,7 +211,8 @@ def described(pipeline: PipelineModel, fitted: Fitted, rows: Rows) -> dict[str, 
     model = model_of(pipeline)
     return {
         "rows": fitted.rows,
-        "skipped": rows.skipped + fitted.skipped,
+        "skipped": rows.counts.left_out + fitted.skipped,
+        "input": rows.counts.as_json(),
         "features": model.numFeatures,
         **({} if is_regression(model) else {"classes": model.numClasses}),
         "epochs": fitted.iterations,
@@ -256,7 +225,7 @@ def saved_and_measured(
     job: Job,
     pipeline: PipelineModel,
     held: DataFrame | None,
-    test: tuple[DataFrame, int] | None,
+    test: tuple[DataFrame, Counts] | None,
 ) -> dict[str, Any]:
     """Save a pipeline, measure it on the rows that there are, and return what was measured."""
     if job.output:
@@ -268,81 +237,9 @@ def saved_and_measured(
             result[purpose] = measure(pipeline, data)
             say(f"{purpose} {said(result[purpose])}")
     if test is not None:
-        result["test"]["skipped"] = test[1]
+        counts = test[1]
+        result["test"] |= {"skipped": counts.left_out, "input": counts.as_json()}
     return result
-
-
-def valid_rows(
-    session: SparkSession, job: Job, estimator: Estimator, layers: list[int] | None
-) -> Rows:
-    """Read the input, check all of it, and split it.
-
-    layers: the sizes of all layers, if they are known.
-    """
-    skip = estimator.getHandleInvalid() == "skip"
-    data, malformed = read(session, job.path, job.kind, skip)
-    with reading(job.path):
-        rules = _rules(data, job, estimator, layers)
-        table, regression = rules.table, rules.classes is None
-        data, skipped = checked(data, rules, skip)
-        indexer = None
-        if not regression:
-            # Of all rows: which of them are held out is not to decide what the classes are.
-            indexer = label_indexer(data, job.label)
-            rules = _with_labels(rules, data, job.label, indexer)
-        training, held = data, None
-        if job.validation:
-            training, held = hold_out(data, job.validation, estimator.getSeed())
-            held = chosen(held, table)
-            if rules.nullable:
-                # Without a label there is nothing to measure.
-                held = held.filter(F.col(quoted(job.label)).isNotNull())
-    return Rows(rules, indexer, chosen(training, table), held, malformed + skipped)
-
-
-def _rules(data: DataFrame, job: Job, estimator: Estimator, layers: list[int] | None) -> Rules:
-    """Choose the columns to train on, and return what makes their rows valid."""
-    weight = None
-    if estimator.hasParam("weightCol") and estimator.isSet("weightCol"):
-        weight = estimator.getOrDefault("weightCol")
-    regression = is_regression(estimator)
-    table = choose_columns(data, job.label, job.features, weight, regression)
-    require_unused(table.names, prediction_columns(estimator))
-    if job.scale != "none":
-        require_scalable(data, table)
-    classes = max(2, layers[-1]) if layers else 0
-    width = layers[0] if layers else width_of(data, table)
-    nullable = isinstance(estimator, FineTuned)
-    return Rules(table, width, None if regression else classes, nullable=nullable)
-
-
-def _with_labels(
-    rules: Rules, data: DataFrame, label: str, indexer: StringIndexerModel | None
-) -> Rules:
-    """Complete the rules by the classes that the valid rows' labels are."""
-    found = number_of_classes(data, label, indexer)
-    if rules.classes and found > rules.classes:
-        raise InvalidDataError(
-            f"column {label!r} holds {found} different words, and --layers ends in "
-            f"{rules.classes} outputs"
-        )
-    words = tuple(indexer.labels) if indexer is not None else None
-    return replace(rules, classes=rules.classes or found, words=words)
-
-
-def test_rows(
-    session: SparkSession, job: Job, estimator: Estimator, rules: Rules
-) -> tuple[DataFrame, int] | None:
-    """Read and check the rows of --test, if any; return the valid ones, and how many are not."""
-    if not job.test:
-        return None
-    skip = estimator.getHandleInvalid() == "skip"
-    rules = replace(rules, table=replace(rules.table, weight=None), nullable=False)
-    data, malformed = read(session, job.test, job.kind, skip, rules.width)
-    with reading(job.test):
-        require_label(data, rules)
-        data, skipped = checked(data, rules, skip)
-    return chosen(data, rules.table), malformed + skipped
 
 
 def fit_pipeline(
@@ -350,7 +247,7 @@ def fit_pipeline(
 ) -> tuple[PipelineModel, Fitted]:
     """Fit the preprocessing and the estimator; return them as one pipeline, and how it went."""
     stages, features, data = prepared(rows, rows.training, job)
-    model = suited(estimator, hidden, rows, job, features).fit(data)
+    model = suited(estimator, hidden, rows, job, data, features).fit(data)
     return PipelineModel([*stages, model, *label_names(rows.indexer, model)]), model.training
 
 
@@ -362,20 +259,28 @@ def prepared(rows: Rows, training: DataFrame, job: Job) -> tuple[list[Transforme
     """
     if rows.indexer is None and rows.rules.classes is not None:
         training = with_classes(training, job.label, rows.rules.classes)
-    stages, features = fit_stages(training, rows.rules.table, job.scale, rows.indexer)
+    stages, features = fit_stages(training, rows.rules, job.scale, rows.indexer, job.recipe)
     return stages, features, PipelineModel(stages).transform(training)
 
 
 def suited(
-    estimator: Estimator, hidden: list[int] | None, rows: Rows, job: Job, features: str
+    estimator: Estimator,
+    hidden: list[int] | None,
+    rows: Rows,
+    job: Job,
+    data: DataFrame,
+    features: str,
 ) -> Estimator:
-    """Set an estimator's columns, and its layers where they follow from the data."""
+    """Set an estimator's columns, and its layers where they follow from the prepared rows."""
     estimator.setFeaturesCol(features)
     estimator.setLabelCol(rows.indexer.getOutputCol() if rows.indexer else job.label)
     if hidden is not None:
         classes = rows.rules.classes
         outputs = 1 if classes is None else max(2, classes)
-        _set_layers(estimator, rows.rules.width, hidden, outputs)
+        width = rows.rules.width
+        if features not in rows.rules.table.features:
+            width = feature_shape(data, features).width or width
+        _set_layers(estimator, width, hidden, outputs)
     return estimator
 
 

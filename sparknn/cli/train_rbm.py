@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -14,15 +14,17 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import Rules, Table, checked, choose_columns, chosen, width_of
+from sparknn.cli.badlines import Counts, without_invalid
+from sparknn.cli.checking import Rules, chosen, width_of
 from sparknn.cli.command import EPILOG, JobCommand
-from sparknn.cli.explain import Counted, count_rows, explain_training
-from sparknn.cli.inputs import hold_out, read, reading
+from sparknn.cli.encoding import category_words, require_seen, without_missing
+from sparknn.cli.explain import Counted, count_rows, explain_training, width_seen
+from sparknn.cli.inputs import Input, read, reading, split_by
 from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
-from sparknn.cli.preparation import fit_stages, require_scalable, require_unused
+from sparknn.cli.preparation import fit_stages, require_unused
 from sparknn.cli.session import say, start_session
-from sparknn.cli.train import Job
+from sparknn.cli.training_rows import Job, chosen_columns, held_out, set_aside
 from sparknn.feature import RBM, RBMModel
 from sparknn.schema import column_type, quoted
 
@@ -33,14 +35,14 @@ __all__ = ["Unlabelled", "look_at_unlabelled", "train_rbm", "unlabelled_rows"]
 class Unlabelled:
     """Valid rows: with all their columns, to train on, and held out.
 
-    table: the columns to train on. skipped: rows that were left out.
+    rules: what makes them valid. counts: what became of the others.
     """
 
     whole: DataFrame
     training: DataFrame
     held: DataFrame | None
-    table: Table
-    skipped: int
+    rules: Rules
+    counts: Counts
 
 
 @click.command("train_rbm", cls=JobCommand, epilog=EPILOG)
@@ -58,12 +60,12 @@ def train_rbm(**options: Any) -> dict[str, Any]:
     session = start_session("sparknn train_rbm")
     if job.output:
         require_free(session, job.output, job.overwrite)
-    skip = estimator.getHandleInvalid() == "skip"
     if job.explain:
-        seen = look_at_unlabelled(session, job, skip, estimator.getOutputCol())
+        seen = look_at_unlabelled(session, job, estimator.getOutputCol())
         return explain_training("train_rbm", estimator, *seen, [])
-    rows = unlabelled_rows(session, job, skip, estimator.getOutputCol(), estimator.getSeed())
-    stages, column = fit_stages(rows.training, rows.table, job.scale, None)
+    rows = unlabelled_rows(session, job, estimator.getOutputCol(), estimator.getSeed())
+    set_aside(session, job, rows.counts)
+    stages, column = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)
     prepared = PipelineModel(stages)
     with reading(job.path):
         model = estimator.setFeaturesCol(column).fit(prepared.transform(rows.training))
@@ -75,7 +77,8 @@ def train_rbm(**options: Any) -> dict[str, Any]:
     result: dict[str, Any] = {
         "job": "train_rbm",
         "rows": fitted.rows,
-        "skipped": rows.skipped + fitted.skipped,
+        "skipped": rows.counts.left_out + fitted.skipped,
+        "input": rows.counts.as_json(),
         "features": model.numFeatures,
         "hidden": model.getNumHidden(),
         "epochs": fitted.iterations,
@@ -86,43 +89,49 @@ def train_rbm(**options: Any) -> dict[str, Any]:
     return {**result, "seconds": round(time.perf_counter() - began, 2), "output": job.output}
 
 
-def unlabelled_rows(
-    session: SparkSession, job: Job, skip: bool, added: str, seed: int
-) -> Unlabelled:
+def unlabelled_rows(session: SparkSession, job: Job, added: str, seed: int) -> Unlabelled:
     """Read the input, check all of it, and split it.
 
-    skip: leave invalid rows out. added: the column that the model adds. seed: of the split.
+    added: the column that the model adds. seed: of the split.
     """
-    data, malformed = read(session, job.path, job.kind, skip)
+    found = _read(session, job)
     with reading(job.path):
-        table = _table(data, job, added)
-        data, skipped = checked(data, Rules(table, width_of(data, table)), skip)
-        training, held = data, None
-        if job.validation:
-            training, held = hold_out(data.drop(job.label), job.validation, seed)
-            held = chosen(held, table)
-    say(f"{job.path}: {len(table.features)} feature columns")
-    return Unlabelled(data, chosen(training, table), held, table, malformed + skipped)
+        data, rules = _chosen(found, job, added)
+        policy, most = job.reading.bad_lines, job.reading.max_bad_fraction
+        data = without_invalid(data, rules, policy, most, job.path, found.counts)
+        training, held = held_out(data, job, seed)
+        held = chosen(held, rules.table) if held is not None else None
+        if held is not None and job.recipe.unseen == "fail":
+            require_seen(held, category_words(training, rules.table.categories))
+    say(f"{job.path}: {len(rules.table.names)} feature columns")
+    return Unlabelled(data, chosen(training, rules.table), held, rules, found.counts)
 
 
 def look_at_unlabelled(
-    session: SparkSession, job: Job, skip: bool, added: str
+    session: SparkSession, job: Job, added: str
 ) -> tuple[DataFrame, Rules, Counted]:
     """Return what --explain tells of: the rows, what they must be, and how many there are."""
-    data, _ = read(session, job.path, job.kind, skip)
+    found = _read(session, job)
     with reading(job.path):
-        table = _table(data, job, added)
-        rules = Rules(table, width_of(data, table), classes=None)
-        return data, rules, count_rows(data, job.path, job.kind, 1 - job.validation)
+        data, rules = _chosen(found, job, added)
+        rules = replace(rules, width=width_seen(data, rules, job.recipe), classes=None)
+        if job.recipe.split_column:
+            data, _ = split_by(data, *job.recipe.split_column)
+        return data, rules, count_rows(data, 1 - job.validation)
 
 
-def _table(data: DataFrame, job: Job, added: str) -> Table:
-    """Return the columns to train on, which a model can take."""
-    table = choose_columns(data.drop(job.label), None, job.features)
+def _read(session: SparkSession, job: Job) -> Input:
+    words = [*job.recipe.words, *filter(None, [job.label])]
+    return read(session, job.path, job.reading, words=words)
+
+
+def _chosen(found: Input, job: Job, added: str) -> tuple[DataFrame, Rules]:
+    """Return the rows that have all they need, and what makes them valid."""
+    data, table = chosen_columns(found, job, None, None, False)
     require_unused(table.names, [added])
-    if job.scale != "none":
-        require_scalable(data, table)
-    return table
+    data, missing = without_missing(data, table, job.recipe.missing)
+    found.counts.missing += missing
+    return data, Rules(table, width_of(data, table), filled=job.recipe.fills)
 
 
 def _measured(model: RBMModel, data: DataFrame) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tqdm import tqdm
 
 from sparknn.cli.command import EPILOG, JobCommand
+from sparknn.cli.encoding import Recipe
 from sparknn.cli.folds import (
     BINARY_METRICS,
     REGRESSION_METRICS,
@@ -26,6 +27,7 @@ from sparknn.cli.folds import (
     larger_is_better,
     score_models,
 )
+from sparknn.cli.inputs import Reading
 from sparknn.cli.options import (
     logistic_options,
     perceptron_options,
@@ -37,8 +39,6 @@ from sparknn.cli.session import say, start_session
 from sparknn.cli.settings import Setting, settings_of
 from sparknn.cli.tables import aligned
 from sparknn.cli.train import (
-    Job,
-    Rows,
     described,
     explained,
     fit_pipeline,
@@ -48,18 +48,16 @@ from sparknn.cli.train import (
     prepared,
     saved_and_measured,
     suited,
-    test_rows,
-    valid_rows,
 )
+from sparknn.cli.training_rows import Job, Rows, set_aside, test_rows, valid_rows
 from sparknn.errors import DivergenceError, InvalidDataError
 from sparknn.params import DEFAULT_SEED
 
 __all__ = ["tune"]
 
-FIXED = {
+FIXED = {each.name for part in (Reading, Recipe) for each in fields(part)} | {
     "task",
     "path",
-    "kind",
     "label",
     "features",
     "weight_col",
@@ -72,7 +70,6 @@ FIXED = {
     "checkpoint_interval",
     "seed",
     "num_partitions",
-    "handle_invalid",
     "grid",
     "ranges",
     "samples",
@@ -153,7 +150,8 @@ def _tune(command: click.Command, options: dict[str, Any], make: Make) -> dict[s
             f"--metric {search.metric} is for two classes, and {job.label!r} holds "
             f"{rows.rules.classes}"
         )
-    test = test_rows(session, job, search.first, rows.rules)
+    test = test_rows(session, job, rows)
+    set_aside(session, job, rows.counts, *([test[1]] if test else []))
     folds = Folds(rows.training, search.folds, search.first.getSeed())
     store = _store(search, job, folds) if search.checkpoints else None
     results = _scored(search, job, rows, folds, store)
@@ -246,7 +244,7 @@ def _scored(
             stages, features, data = prepared(rows, training, job)
             estimators = []
             for each in search.candidates:
-                estimators.append(suited(each.estimator, each.hidden, rows, job, features))
+                estimators.append(suited(each.estimator, each.hidden, rows, job, data, features))
                 if store:
                     each.estimator.setCheckpointDir(store.of_fold(number))
             held = PipelineModel(stages).transform(held)

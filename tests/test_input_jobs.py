@@ -1,0 +1,184 @@
+"""Inputs as they come, read by Spark and trained on; what is taken apart by itself stands in
+test_inputs.py."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from sparknn.cli import score, train
+from sparknn.cli.formats import BadFileError
+from sparknn.cli.inputs import Reading, read
+from sparknn.cli.session import status_of
+from sparknn.errors import InvalidDataError
+
+
+@pytest.fixture
+def run(spark: SparkSession, capsys: pytest.CaptureFixture):
+    """Run a command as a job; return its closing JSON object, or the line on a mistake."""
+
+    def call(command, *options: object):
+        capsys.readouterr()
+        arguments = list(map(str, options))
+        status = status_of(lambda: command.main(arguments, standalone_mode=False))
+        out, err = capsys.readouterr()
+        return json.loads(out) if status == 0 else f"{status}: {err.splitlines()[-1]}"
+
+    return call
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+def numbers(rows: int = 200, start: int = 0) -> str:
+    return "".join(f"{i},{i * 7 % 11}.5,{i % 2}\r\n" for i in range(start, start + rows))
+
+
+def csv_rows(*paths: Path) -> int:
+    """Count rows as Python's csv module does, headers and blank lines apart."""
+    count = 0
+    for path in paths:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
+            count += sum(1 for row in csv.reader(file) if row) - 1
+    return count
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> list[Path]:
+    """Files of one input: a byte-order mark, Windows line ends, quotes, gz, and bad lines."""
+    folder = tmp_path / "messy"
+    folder.mkdir()
+    head = "a,b,label\r\n"
+    bad = '7,"x\r\ny",1\r\n1,2\r\nx,1,0\r\n\r\n"3","4.5","1"\r\n'
+    first = written(folder / "1.csv", "\ufeff" + head + numbers() + bad)
+    second = folder / "2.csv.gz"
+    second.write_bytes(gzip.compress((head + numbers(300, 5)).encode()))
+    return [first, second]
+
+
+def test_rows_in_are_rows_read_and_bad_ones(spark, messy: list[Path]) -> None:
+    folder = str(messy[0].parent)
+    with pytest.raises(InvalidDataError, match=r"3 lines are bad; .*1\.csv line 202") as error:
+        read(spark, folder)
+    assert "--multiline" in str(error.value)
+    found = read(spark, folder, Reading(bad_lines="skip"))
+    assert found.counts.rows == csv_rows(*messy) == found.rows.count() + 3
+    assert (found.counts.bad, found.counts.blank) == (3, 1)
+    assert [column.kind for column in found.columns] == ["integer", "number", "integer"]
+    found = read(spark, folder, Reading(bad_lines="skip", multiline=True))
+    assert (found.counts.rows, found.counts.bad) == (csv_rows(*messy), 3)
+    with pytest.raises(InvalidDataError, match=r"3 of 504 rows are bad.*--max-bad-fraction"):
+        read(spark, folder, Reading(bad_lines="skip", max_bad_fraction=0.005))
+
+
+def test_a_truncated_file_stops_the_job_or_is_left_out_whole(spark, messy: list[Path]) -> None:
+    content = gzip.compress(b"a,b,label\n" + numbers(20_000).encode())
+    (broken := messy[0].parent / "3.csv.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadFileError, match=r"3\.csv\.gz cannot be read"):
+        read(spark, str(messy[0].parent), Reading(bad_lines="skip"))
+    how = Reading(bad_lines="skip", bad_files="skip")
+    found = read(spark, str(messy[0].parent), how)
+    assert found.counts.files_left_out == [str(broken)]
+    assert found.counts.rows == csv_rows(*messy)
+
+
+def test_other_formats_are_read_with_their_bad_lines(spark, tmp_path: Path) -> None:
+    skip = Reading(bad_lines="skip")
+    objects = [json.dumps({"a": i, "b": str(i), "label": "no"}) for i in range(150)]
+    written(tmp_path / "x.jsonl", "\n".join([*objects, '{"a": 1', '{"a": 1, "b": "x"}', ""]))
+    found = read(spark, str(tmp_path / "x.jsonl"), skip)
+    assert (found.rows.count(), found.counts.bad) == (150, 2)
+    assert dict(found.rows.dtypes) == {"a": "bigint", "b": "double", "label": "string"}
+    lines = ["1 1:2 3:4.5", "0 2:1", "# nothing", "1 3:1 2:1", "x 1:1"]
+    written(tmp_path / "x.libsvm", "\n".join([*lines, ""]))
+    found = read(spark, str(tmp_path / "x.libsvm"), skip)
+    vectors = {row.label: row.features.toArray().tolist() for row in found.rows.collect()}
+    assert vectors == {1.0: [2, 0, 4.5], 0.0: [0, 1, 0]} and found.counts.bad == 2
+    written(tmp_path / "x.txt", "1  2 3\n4 5 6\n")
+    rows = read(spark, str(tmp_path / "x.txt")).rows.collect()
+    assert sorted(map(tuple, rows)) == [(1, 2, 3), (4, 5, 6)]
+    np.savez(tmp_path / "x.npz", x_train=np.arange(6).reshape(3, 2), y_train=[0, 1, 0])
+    row = read(spark, str(tmp_path / "x.npz")).rows.filter("label = 1").first()
+    assert row.features.toArray().tolist() == [2, 3]
+
+
+def test_a_schema_names_columns_without_a_header(spark, tmp_path: Path) -> None:
+    path = written(tmp_path / "x.data", "1|2 3|7\n4|5 6|8\n")
+    how = Reading(kind="csv", schema="id STRING, pixels ARRAY<DOUBLE>, label INT")
+    found = read(spark, str(path), how)
+    assert [column.kind for column in found.columns] == ["word", "numbers", "integer"]
+    row = found.rows.filter("id = '4'").first()
+    assert (row.features if "features" in row else row.pixels).toArray().tolist() == [5, 6]
+    with pytest.raises(InvalidDataError, match="--schema names 1 columns"):
+        read(spark, str(path), Reading(kind="csv", schema="id STRING"))
+    with pytest.raises(InvalidDataError, match="not of the form"):
+        read(spark, str(path), Reading(kind="csv", schema="id id id"))
+
+
+@pytest.fixture(scope="module")
+def visits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows whose label, 3, 5 or 8, follows from the town and the age."""
+    path = tmp_path_factory.mktemp("visits") / "visits.csv"
+    random = np.random.default_rng(1)
+    rows = []
+    for number in range(400):
+        town, age = random.choice(["Rome", "Oslo", "Bonn"]), int(random.integers(20, 80))
+        label = 8 if age > 60 else 3 if town == "Oslo" else 5
+        shown = "" if number % 50 == 0 else "?" if number % 50 == 1 else age
+        rows.append(f"{number},{town},{shown},{random.random():.3f},{label},{number % 4}\n")
+    path.write_text("id,town,age,noise,label,part\n" + "".join(rows))
+    return path
+
+
+def test_words_gaps_and_bins_train_in_one_command(run, visits, spark, tmp_path: Path) -> None:
+    options = ("--input", visits, "--categorical", "town", "--scale", "standard")
+    assert "age" in run(train.train_logistic, *options)
+    result = run(
+        train.train_logistic, *options, "--drop", "id", "--null-values", "?", "--missing", "median",
+        "--bins", "age=40,60", "--split-column", "part=3", "--unseen", "keep", "--max-iter", 30,
+        "--output", tmp_path / "m",
+    )  # fmt: skip
+    assert (result["rows"], result["validation"]["rows"]) == (300, 100)
+    # Noise, three bins, three towns and one for any other.
+    assert (result["features"], result["classes"]) == (8, 3)
+    assert result["validation"]["accuracy"] > 0.9
+    new = written(
+        tmp_path / "new.csv", "id,town,age,noise\n17,Oslo,30,0\n18,Oslo,70,\n19,Kyiv,?,1\n"
+    )
+    how = ("--model", tmp_path / "m", "--input", new, "--output", tmp_path / "out")
+    result = run(score.predict, *how, "--null-values", "?", "--columns", "id,predictedLabel")
+    rows = dict(map(tuple, spark.read.parquet(str(tmp_path / "out")).collect()))
+    assert (rows[17], rows[18], len(rows)) == ("3", "8", 3)
+
+
+def test_a_category_that_training_has_not_seen_is_named(run, visits, tmp_path: Path) -> None:
+    rows = visits.read_text().replace("?", "33").replace(",,", ",33,").splitlines()
+    table = written(tmp_path / "rows.csv", "\n".join([*rows, "9,Kyiv,40,0.5,3,9", ""]))
+    options = ("--input", table, "--categorical", "town", "--split-column", "part=9")
+    line = run(train.train_logistic, *options)
+    assert "'town'" in line and "(Kyiv)" in line and "--unseen keep" in line
+    line = run(train.train_logistic, "--input", table)
+    assert "town are none: name columns of words in --categorical or --drop" in line
+
+
+def test_bad_lines_are_set_aside_beside_the_output(run, messy, spark, tmp_path: Path) -> None:
+    result = run(
+        train.train_logistic, "--input", messy[0].parent, "--bad-lines", "quarantine",
+        "--max-iter", 1, "--output", tmp_path / "m",
+    )  # fmt: skip
+    assert (result["rows"], result["input"]["bad"], result["input"]["blank"]) == (501, 3, 1)
+    found = spark.read.json(str(tmp_path / "m.bad"))
+    lines = {row.line: row.reason for row in found.collect()}
+    assert set(lines) == {202, 204, 205} and lines[204] == "2 cells, not 3"
+    assert "--bad-lines" in run(
+        train.train_logistic, "--input", messy[0].parent, "--bad-lines", "quarantine"
+    )
