@@ -14,7 +14,7 @@ from sparknn.classification import (
     LogisticRegression,
     MultilayerPerceptronClassifier,
 )
-from sparknn.cli import explain, kmeans, train, train_rbm, tune
+from sparknn.cli import kmeans, train, train_rbm, tune
 from sparknn.cli.estimates import Shape, Stage, multiplication_rate, round_seconds, stages_of
 from sparknn.feature import RBM
 from sparknn.network import Network
@@ -102,8 +102,24 @@ def test_other_jobs_are_explained(run, table, unfitted) -> None:
     assert told["parameters"] == [4, 10]
 
 
-def test_rows_of_long_texts_are_estimated(run, table, monkeypatch) -> None:
-    monkeypatch.setattr(explain, "SMALL_TEXT", 0)
-    told = done(run, train.train_logistic, "--input", table, "--explain")
-    assert not told["rowsExact"]
-    assert told["rows"] == pytest.approx(91, abs=5)
+def test_bins_and_categories_are_counted_as_the_columns_they_become(run, tmp_path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f"{i},{i % 7},{('x', 'y', 'z')[i % 3]},{i % 2}" for i in range(40)]
+    path.write_text("\n".join(["first,second,word,label", *rows, ""]))
+    options = [
+        "--input",
+        path,
+        "--categorical",
+        "word",
+        "--bins",
+        "second=2,4",
+        "--scale",
+        "minmax",
+    ]
+    told = done(run, train.train_logistic, *options, "--explain")
+    fitted = done(run, train.train_logistic, *options, "--max-iter", 2)
+    assert told["features"] == fitted["features"] == 1 + 3 + 3
+    told = done(run, train.train_logistic, *options, "--unseen", "keep", "--explain")
+    assert told["features"] == 8
+    told = done(run, train.train_logistic, *options, "--split-column", "first=0,1,2", "--explain")
+    assert (told["rows"], told["rowsExact"]) == (37, True)
