@@ -144,7 +144,7 @@ def test_words_gaps_and_bins_train_in_one_command(run, visits, spark, tmp_path: 
     assert "age" in run(train.train_logistic, *options)
     result = run(
         train.train_logistic, *options, "--drop", "id", "--null-values", "?", "--missing", "median",
-        "--bins", "age=40,60", "--split-column", "part=3", "--unseen", "keep", "--max-iter", 30,
+        "--bins", "age=40,60", "--split-column", "part=3", "--unseen", "keep", "--max-iter", 15,
         "--output", tmp_path / "m",
     )  # fmt: skip
     assert (result["rows"], result["validation"]["rows"]) == (300, 100)

@@ -31,15 +31,16 @@ def written(path: Path, header: str, rows) -> Path:
 
 @pytest.fixture
 def points(tmp_path: Path) -> Path:
-    rows = [f"p{index},{x!r},{y!r}" for index, (x, y) in enumerate(POINTS.tolist())]
-    return written(tmp_path / "points.csv", "id,x,y", rows)
+    rows = [f"p{i},{x!r},{y!r},{'abb'[i // 30]}" for i, (x, y) in enumerate(POINTS.tolist())]
+    return written(tmp_path / "points.csv", "id,x,y,kind", rows)
 
 
 def test_kmeans_saves_the_best_clustering_its_centres_and_assignments(
     run, points, spark, tmp_path
 ) -> None:
     output = tmp_path / "clusters"
-    options = ("--input", points, "--features", "x,y", "--scale", "standard", "--keep", "id")
+    options = ("--input", points, "--scale", "standard", "--keep", "id")
+    options += ("--features", "x,y", "--categorical", "kind")
     result = done(
         run, kmeans.kmeans, *options, "--k", "2,3", "--k", 3, "--seed", 3, "--output", output
     )
@@ -52,6 +53,8 @@ def test_kmeans_saves_the_best_clustering_its_centres_and_assignments(
     found = np.array(sorted((row.x, row.y) for row in centres))
     means = POINTS.reshape(3, 30, 2).mean(axis=1)
     assert found == pytest.approx(means, rel=1e-9)
+    kinds = {tuple(row)[3:] for row in centres}
+    assert kinds == {(1.0, 0.0), (0.0, 1.0)}
     assigned = {r.id: r.cluster for r in spark.read.parquet(str(output / "assignments")).collect()}
     assert len(assigned) == 90
     assert len({assigned[f"p{i}"] for i in range(30)}) == 1
@@ -88,8 +91,8 @@ def middle(count: int, seed: int) -> list[str]:
     amounts = random.uniform(-3, 3, count)
     flags = random.integers(0, 2, count)
     return [
-        f"{amount!r},{flag},{'in' if abs(amount) < 1 else 'out'}"
-        for amount, flag in zip(amounts.tolist(), flags, strict=True)
+        f"{amount!r},{flag},{('Rome', 'Oslo')[i % 2]},{i % 3},{'in' if abs(amount) < 1 else 'out'}"
+        for i, (amount, flag) in enumerate(zip(amounts.tolist(), flags, strict=True))
     ]
 
 
@@ -97,9 +100,9 @@ def middle(count: int, seed: int) -> list[str]:
 def compared(spark, tmp_path_factory, request) -> tuple[dict, Path]:
     """A comparison on rows held out; its closing JSON, and where its directory is."""
     place = tmp_path_factory.mktemp("bayes")
-    path = written(place / "rows.csv", "amount,flag,label", middle(300, 1))
-    options = ["--input", path, "--models", "gaussian,bernoulli,logistic", "--validation", 0.3]
-    options += ["--output", place / "model", "--max-iter", 5]
+    path = written(place / "rows.csv", "amount,flag,town,part,label", middle(300, 1))
+    options = ["--input", path, "--models", "gaussian,bernoulli,logistic", "--split-column"]
+    options += ["part=2", "--categorical", "town", "--output", place / "model", "--max-iter", 5]
     command = naive_bayes.naive_bayes
     return command.main(list(map(str, options)), standalone_mode=False), place
 
@@ -112,7 +115,7 @@ def test_naive_bayes_bins_what_it_cannot_take_and_is_compared_on_one_split(compa
         "bernoulli": ["amount"],
         "logistic": [],
     }
-    assert result["rows"] + found["gaussian"]["validation"]["rows"] == 300
+    assert (result["rows"], found["gaussian"]["validation"]["rows"]) == (200, 100)
     assert len({each["validation"]["rows"] for each in found.values()}) == 1
     accuracy = {name: each["validation"]["accuracy"] for name, each in found.items()}
     assert accuracy["bernoulli"] > 0.85 > accuracy["logistic"]
@@ -123,7 +126,8 @@ def test_a_naive_bayes_with_bins_predicts_from_the_columns_it_was_given(
     compared, run, spark, tmp_path
 ) -> None:
     _, place = compared
-    rows = written(tmp_path / "new.csv", "id,amount,flag", ["a,0.5,1", "b,-2.5,0", "c,2.9,1"])
+    lines = ["a,0.5,1,Rome", "b,-2.5,0,Oslo", "c,2.9,1,Oslo"]
+    rows = written(tmp_path / "new.csv", "id,amount,flag,town", lines)
     options = ("--model", place / "model", "--input", rows, "--output", tmp_path / "scored")
     result = done(run, score.predict, *options, "--keep", "id")
     assert result["columns"][0] == "id" and "amount" not in result["columns"]
@@ -132,9 +136,9 @@ def test_a_naive_bayes_with_bins_predicts_from_the_columns_it_was_given(
     assert found == {"a": "in", "b": "out", "c": "out"}
     line = mistake(run, score.predict, *options, "--keep", "id", "--columns", "id", "--overwrite")
     assert "--columns" in line
-    bad = written(tmp_path / "bad.csv", "amount,flag", ["0.5,1", "NaN,0"])
+    bad = written(tmp_path / "bad.csv", "amount,flag,town", ["0.5,1,Rome", "NaN,0,Rome"])
     line = mistake(run, score.predict, *options[:2], "--input", bad, *options[4:], "--overwrite")
-    assert "'amount'" in line and "row 1" in line
+    assert "'amount': 'NaN' is no number" in line and "line 3" in line
 
 
 def test_gaussian_naive_bayes_is_scikit_learns(run, tmp_path) -> None:
@@ -228,7 +232,7 @@ def test_evaluate_tells_what_scikit_learn_tells(compared, run, spark, tmp_path, 
     from sklearn import metrics
 
     _, place = compared
-    path = written(tmp_path / "test.csv", "amount,flag,label", middle(80, 9))
+    path = written(tmp_path / "test.csv", "amount,flag,town,part,label", middle(80, 9))
     options = ("--model", place / "model", "--input", path)
     told = done(run, score.evaluate, *options, "--calibration-bins", 4)
     done(run, score.predict, *options, "--output", tmp_path / "scored")

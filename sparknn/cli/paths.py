@@ -23,6 +23,7 @@ __all__ = ["explained", "placed", "plain", "require_reachable", "require_replace
 CLASSES = re.compile(r"ClassNotFoundException: (?:Class )?(org\.apache\.[\w.]*(?:s3a|cloud)\.\w+)")
 S3 = re.compile(r"fs\.s3a|awssdk|amazonaws")
 PLACE = re.compile(r"s3a://[^\s'`:,;)]+")
+SCHEME = re.compile(r"[A-Za-z][\w+.-]*://")
 GLOB = re.compile(r"[*?\[{]")
 
 WRONG = (
@@ -54,19 +55,23 @@ WRONG = (
 
 
 def require_reachable(session: SparkSession, options: Mapping[str, Any]) -> None:
-    """Raise InvalidDataError for a path on S3, among a job's options, that it cannot come to."""
+    """Raise InvalidDataError for a path among a job's options that it cannot come to.
+
+    On S3 it is asked for; elsewhere a file system of that name is to be there.
+    """
     for name, value in options.items():
         if not isinstance(value, str):
             continue
         if re.match(r"s3n?://", value):
             raise InvalidDataError(f"{value}: Hadoop's name for S3 is s3a; give s3a://…")
-        if not value.startswith("s3a://"):
+        if not SCHEME.match(value):
             continue
         # The directory above a glob stands for it.
         place = GLOB.split(value)[0].rpartition("/")[0] if GLOB.search(value) else value
         try:
             system, where = path_on(session, place if "/" in place[6:] else f"{place}/")
-            system.exists(where)
+            if value.startswith("s3a://"):
+                system.exists(where)
         except Py4JJavaError as error:
             reason = explained(str(error)) or plain(error)
             raise InvalidDataError(f"{_option(name)} {value}: {reason}") from None
