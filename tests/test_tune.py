@@ -17,6 +17,7 @@ from sparknn.classification import LogisticRegression
 from sparknn.cli import folds as folds_module
 from sparknn.cli import score
 from sparknn.cli.folds import Folds
+from sparknn.cli.inputs import read
 from sparknn.cli.session import status_of
 from sparknn.cli.settings import Range, Values, settings_of
 from sparknn.cli.tune import tune
@@ -137,7 +138,8 @@ def test_each_fold_is_measured_by_what_was_fitted_on_the_others(searched, spark,
     from pyspark.ml.evaluation import MulticlassClassificationEvaluator
     from pyspark.ml.feature import StandardScaler, VectorAssembler
 
-    data = spark.read.csv(str(table), header=True, inferSchema=True)
+    # Folds are drawn by the rows' content, their types included.
+    data = read(spark, str(table)).rows
     pipeline = Pipeline(
         stages=[
             VectorAssembler(inputCols=["first", "second"], outputCol="raw"),
