@@ -160,14 +160,17 @@ BAYES_MISTAKES = {
     "nothing to compare on": (["--validation", "0"], "--validation"),
     "not compared": (["--models", "gaussian", "--save", "logistic"], "--save logistic"),
     "unknown": (["--models", "poisson"], "'poisson'"),
-    "a gap": (["--models", "gaussian"], "class 1 has no row"),
+    "a class held out": (
+        ["--models", "gaussian", "--split-column", "label=1"],
+        "class 1 has no row",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAYES_MISTAKES)
 def test_a_mistake_in_a_comparison_is_one_line(run, tmp_path, case) -> None:
     options, message = BAYES_MISTAKES[case]
-    rows = written(tmp_path / "rows.csv", "a,label", [f"{i},{2 * (i % 2)}" for i in range(40)])
+    rows = written(tmp_path / "rows.csv", "a,label", [f"{i},{i % 2}" for i in range(40)])
     assert message in mistake(run, naive_bayes.naive_bayes, "--input", rows, *options)
 
 

@@ -56,8 +56,11 @@ def measure_fully(pipeline: PipelineModel, data: DataFrame, bins: int = 10) -> d
         for metric in ("weightedPrecision", "weightedRecall", "f1"):
             result[metric] = _of_classes(metric).evaluate(scored)
         if model.numClasses == 2:
+            # By probabilities: of two raw values the second alone does not say which row is
+            # likelier to be of its class.
+            areas = BinaryClassificationEvaluator(rawPredictionCol="probability")
             for metric in ("areaUnderROC", "areaUnderPR"):
-                result[metric] = BinaryClassificationEvaluator(metricName=metric).evaluate(scored)
+                result[metric] = areas.setMetricName(metric).evaluate(scored)
         counts = scored.groupBy("label", "prediction").count().collect()
         believed = calibration(scored, bins)
     matrix = [[0] * model.numClasses for _ in range(model.numClasses)]
@@ -75,7 +78,6 @@ def _scored(pipeline: PipelineModel, data: DataFrame) -> Iterator[DataFrame]:
     columns = {"label": model.getLabelCol(), "prediction": model.getPredictionCol()}
     if not is_regression(model):
         columns["probability"] = model.getProbabilityCol()
-        columns["rawPrediction"] = model.getRawPredictionCol()
     scored = pipeline.transform(data)
     scored = scored.select(
         *[F.col(quoted(column)).alias(name) for name, column in columns.items()]

@@ -192,8 +192,8 @@ def _require_all_classes(rows: Rows, job: Job) -> None:
         if name not in met:
             raise InvalidDataError(
                 f"{job.path}: column {job.label!r}: class {name} has no row to train naive Bayes "
-                "on: number classes from 0 without gaps, choose another --seed or --validation, "
-                "or compare --models logistic alone"
+                "on: choose another --seed, --validation or --split-column, or compare --models "
+                "logistic alone"
             )
 
 
