@@ -12,7 +12,7 @@ import pytest
 from job_helpers import done, mistake, runner
 
 from sparknn.cli.command import JobCommand
-from sparknn.cli.session import status_of
+from sparknn.cli.session import Finished, status_of
 from sparknn.cli.types import Numbers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +109,15 @@ def test_metrics_get_the_closing_line(run, spark, tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir() if not each.name.endswith(".crc")] == [
         "metrics.json"
     ]
+
+
+def test_metrics_are_written_where_nothing_is_left_to_do(run, spark, tmp_path, monkeypatch) -> None:
+    def finish(**_: object) -> None:
+        raise Finished({"finished": True})
+
+    monkeypatch.setattr(toy, "callback", finish)
+    result = done(run, toy, "--input", "x", "--metrics", tmp_path / "metrics.json")
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result == {"finished": True}
 
 
 def test_metrics_that_cannot_be_written_stop_the_job_before_it_begins(

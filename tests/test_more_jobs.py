@@ -42,8 +42,9 @@ def test_kmeans_saves_the_best_clustering_its_centres_and_assignments(
     options = ("--input", points, "--scale", "standard", "--keep", "id")
     options += ("--features", "x,y", "--categorical", "kind")
     result = done(
-        run, kmeans.kmeans, *options, "--k", "2,3", "--k", 3, "--seed", 3, "--output", output
-    )
+        run, kmeans.kmeans, *options, "--k", "2,3", "--k", 3, "--seed", 3, "--max-iter", 5,
+        "--output", output,
+    )  # fmt: skip
     assert [each["k"] for each in result["clusterings"]] == [2, 3]
     costs = [each["cost"] for each in result["clusterings"]]
     assert costs == sorted(costs, reverse=True)
