@@ -136,7 +136,7 @@ def test_a_worker_without_the_secret_is_refused(lab, machines):
     host = machines[1]
     script = (
         "set -a; . /etc/sparknn/environment; SPARK_CONF_DIR=/tmp/none; SPARK_WORKER_DIR=/tmp/w; "
-        "timeout 25 $SPARK_HOME/bin/spark-class org.apache.spark.deploy.worker.Worker "
+        "timeout 60 $SPARK_HOME/bin/spark-class org.apache.spark.deploy.worker.Worker "
         f"--host {host.address} --webui-port 0 spark://{machines[0].address}:7077 2>&1"
     )
     said = host.run(script, check=False).stdout
@@ -156,7 +156,7 @@ def test_a_changed_boot_file_stops_the_boot_and_the_deadline_ends_the_machine(la
     about = lab.report(host, 15)
     assert about["state"] == "failed"
     assert "a.whl has been changed" in about["error"]
-    assert "spark" not in processes(host)
+    assert "org.apache.spark" not in processes(host)
     until(lambda: not host.is_up(), 25)
     assert time.time() >= end
 
