@@ -170,7 +170,7 @@ class Cluster:
         words = " ".join(f"'{word}'" for word in arguments)
         host.run(f"sparknn-node submit {job} --file {script.name} {key} {sha256} -- {words}")
 
-    def wait(self, host: Host, job: str, seconds: float = 150) -> dict[str, Any]:
+    def wait(self, host: Host, job: str, seconds: float = 400) -> dict[str, Any]:
         """A job's last status."""
 
         def ended() -> dict[str, Any] | None:
