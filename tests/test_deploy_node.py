@@ -109,6 +109,11 @@ def test_the_heap_is_a_quarter_of_the_machine():
     assert configuration.environment("10.0.0.1", 64 << 30, "/v")["SPARK_WORKER_MEMORY"] == "16384m"
 
 
+def test_a_machine_is_known_by_its_address_and_needs_no_names():
+    variables = configuration.environment("10.0.0.1", 64 << 30, "/v")
+    assert variables["SPARK_LOCAL_IP"] == variables["SPARK_LOCAL_HOSTNAME"] == "10.0.0.1"
+
+
 def test_a_setting_of_two_lines_cannot_smuggle_in_another():
     with pytest.raises(ValueError, match=r"spark\.x"):
         configuration.properties({"spark.x": "1\nspark.authenticate false"})

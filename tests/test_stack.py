@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sparknn.boltzmann import Stack, Up, machines_of
+from sparknn.boltzmann import ContrastiveDivergence, Stack, Up, machines_of
 from sparknn.network import Network
 from sparknn.objective import Rows
+from sparknn.optimizers import SGD
 
 
 def stack_of(layers, seed=0, spread=1.0, **types) -> Stack:
@@ -102,3 +103,60 @@ def test_samples_without_a_step_are_reconstructions_of_where_they_start():
     # Weights so large that nothing is left to chance.
     expected = stack.machines[0].visible(stack.thetas[0], stack.up(start, 1))
     np.testing.assert_allclose(stack.sample(2, 0, 1, start), expected, atol=1e-6)
+
+
+DEEP = [64, *[30] * 6]
+
+
+def steps(objective, theta, rows, rate, epochs, momentum, batch=20) -> np.ndarray:
+    """Return `theta` after some epochs of plain minibatch steps."""
+    random = np.random.Generator(np.random.SFC64(1))
+    optimizer = SGD(rate, momentum)
+    optimizer.start(objective.size, np.float32)
+    theta, out = theta.astype(np.float32), np.empty(objective.size, np.float32)
+    for count in range(epochs * (rows.length // batch)):
+        place = count % (rows.length // batch) * batch
+        objective.gradient(theta, rows.between(place, place + batch), out, random)
+        optimizer.step(theta, out, 0.0, count)
+    return theta
+
+
+@pytest.fixture(scope="module")
+def deep(digits_arrays) -> tuple[Rows, Stack]:
+    """The digits, and a stack of six narrow layers that was trained on them, layer by layer."""
+    features, labels = digits_arrays
+    order = np.random.default_rng(0).permutation(len(labels))
+    features = features[order].astype(np.float32)
+    rows, v, thetas = Rows(features, labels[order][:, np.newaxis]), features, []
+    for machine in machines_of(DEEP):
+        start = machine.initial(1, v.mean(axis=0))
+        thetas.append(
+            steps(ContrastiveDivergence(machine), start, Rows(v, v), 0.05, 100, momentum=0.5)
+        )
+        v = Up(machine, thetas[-1])(v)
+    return rows, Stack(machines_of(DEEP), thetas)
+
+
+def reach(network: Network, theta: np.ndarray, rows: Rows) -> float:
+    """Return the size of the first layer's gradient as a share of the last one's."""
+    out = np.empty(network.size, np.float32)
+    network.gradient(theta.astype(np.float32), rows, out)
+    norms = [np.sqrt(np.mean(weights**2)) for weights, _ in network.views(out)]
+    return norms[0] / norms[-1]
+
+
+def test_six_narrow_layers_learn_after_pretraining_and_not_before(deep):
+    rows, stack = deep
+    network = Network([*DEEP, 10])
+    small = 0.1 * np.random.default_rng(2).standard_normal(network.size)
+    pretrained = stack.initial_weights(10, seed=1)
+    vanishing = reach(network, small, rows)
+    assert vanishing < 1e-5
+    assert reach(network, pretrained, rows) > 50 * vanishing
+
+    def accuracy(start: np.ndarray) -> float:
+        theta = steps(network, start, rows, 0.3, 20, momentum=0.9)
+        return float((network.outputs(theta, rows.features).argmax(1) == rows.targets[:, 0]).mean())
+
+    assert accuracy(small) < 0.2
+    assert accuracy(pretrained) > 0.8

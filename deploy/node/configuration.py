@@ -80,6 +80,8 @@ def environment(address: str, memory: int, packages: str) -> dict[str, str]:
         "SPARK_HOME": packages + "/pyspark",
         "SPARK_CONF_DIR": SPARK_CONF,
         "SPARK_LOCAL_IP": address,
+        # A driver is known to its executors by its address: not every network resolves names.
+        "SPARK_LOCAL_HOSTNAME": address,
         "SPARK_WORKER_DIR": STATE + "/work",
         "SPARK_WORKER_MEMORY": f"{heap_mebibytes(memory)}m",
         "PYSPARK_PYTHON": VENV + "/bin/python",

@@ -17,6 +17,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from deploy.aws import policy
+from deploy.aws.policy import Grants
 from deploy.boot import closure
 from deploy.boot.userdata import NodeSettings, render
 from deploy.node import layout
@@ -30,35 +32,13 @@ SECRET = "f00dfeed" * 8
 GROUP = "sparknn-lab-workers"
 
 
-def allow(actions: str, *resources: str, **condition: Any) -> dict[str, Any]:
-    """A statement of a policy."""
-    statement = {"Effect": "Allow", "Action": actions.split(), "Resource": list(resources)}
-    return {**statement, "Condition": condition} if condition else statement
-
-
 def machine_policy() -> dict[str, Any]:
-    """What the machines may do: their own folders and secret, and the users' data."""
-    bucket = f"arn:aws:s3:::{BUCKET}"
-    place = f"{REGION}:{ACCOUNT}"
-    group = f"arn:aws:autoscaling:{place}:autoScalingGroup:*:autoScalingGroupName/{GROUP}"
-    data = "s3:GetObject s3:PutObject s3:DeleteObject s3:AbortMultipartUpload"
-    to_zero = {"autoscaling:MinSize": "0", "autoscaling:MaxSize": "0"}
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            allow("s3:GetObject", f"{bucket}/{PREFIX}/boot/*", f"{bucket}/input/*"),
-            allow(data, f"{bucket}/{PREFIX}/run/*", f"{bucket}/output/*"),
-            allow("s3:GetObject s3:PutObject", f"{bucket}/{PREFIX}/logs/*"),
-            allow("s3:ListBucket", bucket),
-            allow("ssm:GetParameter", f"arn:aws:ssm:{place}:parameter{SECRET_NAME}"),
-            allow(
-                "autoscaling:UpdateAutoScalingGroup",
-                group,
-                NumericEquals=to_zero,
-                ArnEquals={"ec2:SourceInstanceARN": f"arn:aws:ec2:{place}:instance/i-master"},
-            ),
-        ],
-    }
+    """The policy that a launch gives its machines, with the master's own beside it."""
+    data = Grants((f"s3://{BUCKET}/input",), (f"s3://{BUCKET}/output",))
+    where = ("aws", REGION, ACCOUNT)
+    own = policy.machine_policy(*where, BUCKET, PREFIX, SECRET_NAME, data)
+    idle = policy.idle_statement(*where, GROUP, "i-master")
+    return {**own, "Statement": own["Statement"] + idle["Statement"]}
 
 
 def python_version() -> str:
@@ -190,7 +170,7 @@ class Cluster:
         words = " ".join(f"'{word}'" for word in arguments)
         host.run(f"sparknn-node submit {job} --file {script.name} {key} {sha256} -- {words}")
 
-    def wait(self, host: Host, job: str, seconds: float = 150) -> dict[str, Any]:
+    def wait(self, host: Host, job: str, seconds: float = 400) -> dict[str, Any]:
         """A job's last status."""
 
         def ended() -> dict[str, Any] | None:
