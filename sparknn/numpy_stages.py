@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparknn.errors import IncompleteError, InvalidDataError, UnsupportedModelError
-from sparknn.saved import Saved
+from sparknn.saved import Saved, incomplete
 
 __all__ = ["preprocessing", "stages_of"]
 
@@ -62,6 +62,8 @@ def stages_of(pipeline: Saved) -> list[Saved]:
     uids = pipeline.params["stageUids"]
     missing = [uid for uid in uids if uid not in places]
     if missing:
+        if (copy := pipeline.folder.complete_copy()) is not None:
+            raise incomplete(pipeline.folder, copy)
         raise IncompleteError(f"{pipeline} lacks its stage {missing[0]}: save it again")
     return [Saved(places[uid]) for uid in uids]
 
