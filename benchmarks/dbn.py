@@ -218,10 +218,15 @@ def autoencoder(data: Data, epochs: int, seeds: int) -> Iterator[dict[str, Any]]
 
 def deep(data: Data, epochs: int, seeds: int) -> Iterator[dict[str, Any]]:
     """Backpropagation alone, from small weights, and after pre-training."""
-    # Larger steps, or more momentum, leave the upper layers' units dead: their inputs vary little.
-    steps = {"pretrainStepSize": 0.05, "pretrainMomentum": 0.5}
-    constant = {"pretrainStepSizeSchedule": "constant", "pretrainMomentumSchedule": "constant"}
-    settings = {**PRETRAIN, **steps, **constant, "pretrainMaxIter": 10}
+    settings = {
+        **PRETRAIN,
+        "pretrainMaxIter": 10,
+        # Larger steps, or more momentum, leave the upper layers dead: their inputs vary little.
+        "pretrainStepSize": 0.05,
+        "pretrainStepSizeSchedule": "constant",
+        "pretrainMomentum": 0.5,
+        "pretrainMomentumSchedule": "constant",
+    }
     network = Network([*NARROW, 10])
     pixels = data.images[:2000].reshape(2000, -1) / 255.0
     rows = Rows(pixels.astype(np.float32), data.labels[:2000, np.newaxis])

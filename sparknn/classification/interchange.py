@@ -32,7 +32,7 @@ def model_to_mllib(ours: Params, *arguments) -> JavaParams:
     solver = theirs.hasParam("solver") and theirs.getOrDefault("solver")
     if solver not in (False, "l-bfgs", "gd"):
         # How it was trained; MLlib knows no such solver, and a model needs none.
-        theirs._paramMap.pop(theirs.getParam("solver"), None)
+        theirs.clear(theirs.getParam("solver"))
         theirs._setDefault(solver="l-bfgs")
     theirs._transfer_params_to_java()
     return theirs
