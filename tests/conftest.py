@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jvm
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 TESTS = Path(__file__).resolve().parent
 
-# Every JVM of the tests lives for minutes: the second compiler costs it more than it brings
-# (312 s of CPU against 180 s in two test files, once). Scripts and jobs of the tests inherit this.
-os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1"
+# Scripts and jobs of the tests inherit this.
+os.environ["SPARK_SUBMIT_OPTS"] = jvm.options()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jvm
 import numpy as np
 import pytest
 
@@ -39,8 +40,7 @@ FAST = (
     "spark.ui.enabled=false",
     "spark.log.level=ERROR",
     "spark.sql.shuffle.partitions=2",
-    # A job this short gains nothing from the second compiler.
-    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1",
+    f"spark.driver.extraJavaOptions={jvm.options()}",
 )
 
 RIGHTS = {
