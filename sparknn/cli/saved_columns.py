@@ -15,7 +15,7 @@ from pyspark.sql.types import DoubleType
 from sparknn.cli.checking import Table
 from sparknn.cli.column_kinds import INTEGER, NUMBER, Column
 from sparknn.persistence import IncompleteError
-from sparknn.schema import is_numeric, quoted
+from sparknn.schema import column_type, is_numeric, quoted
 
 __all__ = ["InputColumns", "columns_of"]
 
@@ -74,11 +74,14 @@ class InputColumns(Transformer, DefaultParamsReadable, DefaultParamsWritable):
         return Table(tuple(found["features"]), label, None, categories, tuple(self.kinds))
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        for name in self.found["features"]:
-            double = isinstance(dataset.schema[name].dataType, DoubleType)
-            if is_numeric(dataset, name) and not double:
-                dataset = dataset.withColumn(name, F.col(quoted(name)).cast("double"))
-        return dataset
+        # All at once: every withColumn has Spark look at the whole plan again.
+        numbers = {
+            name: F.col(quoted(name)).cast("double")
+            for name in self.found["features"]
+            if is_numeric(dataset, name)
+            and not isinstance(column_type(dataset, name), DoubleType)
+        }
+        return dataset.withColumns(numbers) if numbers else dataset
 
 
 def _used(column: Column, table: Table, whole: bool) -> Column:
