@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jvm
 import numpy as np
 import pytest
 
@@ -38,6 +39,8 @@ def submit(job: str, *options: object, master: str = "local[2]") -> subprocess.C
             "spark.ui.enabled=false",
             "--conf",
             "spark.log.level=ERROR",
+            "--conf",
+            f"spark.executor.extraJavaOptions={jvm.options()}",
             f"jobs/{job}.py",
             *map(str, options),
         ],

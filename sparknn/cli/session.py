@@ -152,6 +152,9 @@ def start_session(name: str) -> SparkSession:
         .config("spark.ui.showConsoleProgress", "false")
         # Spark would compare what it knows of each column with all others: minutes for a hundred.
         .config("spark.sql.constraintPropagation.enabled", "false")
+        # And note where in this code each column was named: 5 ms a time, for messages that a job
+        # does not show.
+        .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .getOrCreate()
     )
     cluster = Cluster(session)
