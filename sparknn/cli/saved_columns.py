@@ -78,8 +78,7 @@ class InputColumns(Transformer, DefaultParamsReadable, DefaultParamsWritable):
         numbers = {
             name: F.col(quoted(name)).cast("double")
             for name in self.found["features"]
-            if is_numeric(dataset, name)
-            and not isinstance(column_type(dataset, name), DoubleType)
+            if is_numeric(dataset, name) and not isinstance(column_type(dataset, name), DoubleType)
         }
         return dataset.withColumns(numbers) if numbers else dataset
 
