@@ -23,6 +23,7 @@ from sparknn.blas import blas_threads
 from sparknn.cluster import Cluster
 from sparknn.schema import column_type, feature_columns
 from sparknn.vectors import of_column
+from sparknn.workers import spare_collector
 
 __all__ = ["Output", "with_column", "with_predictions"]
 
@@ -186,6 +187,7 @@ def _predictions(
     starts = range(0, max(len(column), 1), step)
     with blas_threads(threads):
         pieces = [predict(_matrix(column.slice(start, step), width, sparse)) for start in starts]
+    spare_collector()
     joined = [np.concatenate(part) for part in zip(*pieces, strict=True)]
     return dict(zip(pieces[0]._fields, joined, strict=True))
 

@@ -23,6 +23,7 @@ FLOORS = [
         "scaling",
         "sparse",
         "xorshift",
+        "workers",
         "boltzmann",
     },
     {
