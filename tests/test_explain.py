@@ -80,7 +80,10 @@ def test_a_round_takes_as_long_as_its_slowest_core() -> None:
     assert multiplication_rate(stage, 1) > 1e5
 
 
-def test_a_training_is_explained_and_not_done(run, table, unfitted, tmp_path) -> None:
+def test_a_training_is_explained_and_not_done(
+    run, table, unfitted, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "require_free", lambda *_: pytest.fail("the output was written to"))
     options = ("--input", table, "--hidden", "8", "--solver", "sgd", "--partitions", 3, "--explain")
     told = done(run, train.train_mlp, *options, "--output", tmp_path / "model")
     assert told["layers"] == [2, 8, 3] and told["parameters"] == 24 + 27

@@ -64,9 +64,10 @@ def predict(
     if keep is not None and columns is not None:
         raise click.UsageError("--columns names all columns to write: leave --keep out, or it")
     session = start_session("sparknn predict")
-    require_free(session, output, overwrite)
-    pipeline = without_labels(load_model(session, model))
     how = Reading.taken_from(options)
+    if not explain:
+        require_free(session, output, overwrite)
+    pipeline = without_labels(load_model(session, model))
     if explain:
         return _explained("predict", session, pipeline, path, how, labelled=False)
     data, counts = _rows(session, pipeline, path, how, missing, labelled=False)

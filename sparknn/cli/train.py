@@ -163,10 +163,10 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
     # What is wrong with the options is said before any data is read.
     estimator._check()
     session = start_session(f"sparknn {name}")
-    if job.output:
-        require_free(session, job.output, job.overwrite)
     if job.explain:
         return explained(name, session, job, estimator, hidden)
+    if job.output:
+        require_free(session, job.output, job.overwrite)
     rows = valid_rows(session, job, estimator, layers_of(estimator, hidden))
     test = test_rows(session, job, rows)
     set_aside(session, job, rows.counts, *([test[1]] if test else []))

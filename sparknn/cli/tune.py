@@ -139,10 +139,10 @@ def _tune(command: click.Command, options: dict[str, Any], make: Make) -> dict[s
     job = Job.taken_from(options)
     search = _search(command, options, make)
     session = start_session("sparknn tune")
-    if job.output:
-        require_free(session, job.output, job.overwrite)
     if job.explain:
         return _explained(session, job, search)
+    if job.output:
+        require_free(session, job.output, job.overwrite)
     layers = layers_of(search.first, search.candidates[0].hidden)
     rows = valid_rows(session, job, search.first, layers)
     if search.metric in BINARY_METRICS and rows.rules.classes != 2:
