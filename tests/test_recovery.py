@@ -124,9 +124,9 @@ def test_ctrl_c_leaves_no_file_even_for_a_moment(interrupted, part):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("solver", ["sgd", "l-bfgs"])
-def test_an_executor_killed_in_the_midst_of_a_fit_changes_no_bit(digits_file, tmp_path, solver):
-    report = run_script("killed_executor.py", solver, digits_file, tmp_path)
+@pytest.mark.parametrize("kind", ["sgd", "l-bfgs", "dbn"])
+def test_an_executor_killed_in_the_midst_of_a_fit_changes_no_bit(digits_file, tmp_path, kind):
+    report = run_script("killed_executor.py", kind, digits_file, tmp_path)
     assert len(report["before"]) == 2
     assert report["before"][0] not in report["after"]
     assert report["files before"]
