@@ -99,7 +99,8 @@ def numbers_of(cells: pa.Array) -> tuple[pa.DoubleArray, pa.BooleanArray | None]
     trimmed = pc.utf8_trim_whitespace(cells)
     # Arrow knows no sign + and no bare point at either end.
     plain = pc.replace_substring_regex(trimmed, r"^\+", "")
-    plain = pc.replace_substring_regex(plain, r"^(-?)\.", r"\g<1>0.".replace(r"\g<1>", r"\1"))
+    # To RE2 that is group 1 and a zero: it reads one digit.
+    plain = pc.replace_substring_regex(plain, r"^(-?)\.", r"\10.")
     values = pc.if_else(fine, plain, pa.scalar(None, pa.string())).cast(pa.float64())
     return values, pc.and_(pc.is_valid(cells), pc.invert(pc.fill_null(fine, False)))
 

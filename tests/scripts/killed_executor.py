@@ -26,9 +26,9 @@ def run_and_kill(self, parameters, task, description):
     """Run a round; in the fourth of the perceptron or the last layer, an executor of two dies."""
     if ("layer 2 of 2" if kind == "dbn" else "perceptron") in description:
         rounds.append(description)
-    if len(rounds) == 4 and "before" not in report:
-        report["before"], report["files before"] = executors(), block_files(local_dir)
-        threading.Timer(0.01, os.kill, (report["before"][0], signal.SIGKILL)).start()
+        if len(rounds) == 4:
+            report["before"], report["files before"] = executors(), block_files(local_dir)
+            threading.Timer(0.01, os.kill, (report["before"][0], signal.SIGKILL)).start()
     return run(self, parameters, task, description)
 
 
