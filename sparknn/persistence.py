@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyspark.errors import AnalysisException
 from pyspark.ml.linalg import Matrices, Matrix, Vector
 from pyspark.ml.param import TypeConverters
 from pyspark.ml.util import (
@@ -112,6 +113,10 @@ class Writer(MLWriter):
             },
         )
         mark_complete(self.sparkSession, path)
+
+
+class NothingSavedError(AnalysisException, IncompleteError):
+    """There is nothing at the path; also the error that pyspark raises there, for its callers."""
 
 
 class Reader(MLReader):
@@ -213,5 +218,5 @@ def require_complete(session: SparkSession, path: str) -> None:
     copies = complete_copies(session, path)
     system, where = path_on(session, path)
     if not copies and not system.exists(where):
-        raise IncompleteError(f"nothing is saved at {path}")
+        raise NothingSavedError(f"Path does not exist: nothing is saved at {path}")
     raise incomplete(path, copies[0] if copies else None)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyspark.ml.classification as mllib
 import pytest
+from pyspark.errors import AnalysisException
+from pyspark.ml.classification import OneVsRest, OneVsRestModel
 from pyspark.ml.linalg import DenseMatrix, DenseVector, SparseMatrix, SparseVector, Vectors
 from pyspark.sql import DataFrame, SparkSession
 
@@ -93,6 +95,27 @@ def test_what_mllib_saved_is_loaded(data: DataFrame, tmp_path: Path) -> None:
     )
     with pytest.raises(IncompleteError, match="sparknn did not write it"):
         LogisticRegression.load(str(tmp_path / "c"))
+
+
+def test_a_path_with_nothing_raises_what_pyspark_raises(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    with pytest.raises(AnalysisException, match="Path does not exist") as caught:
+        LogisticRegressionModel.load(str(tmp_path / "none"))
+    assert isinstance(caught.value, IncompleteError)
+
+
+def test_one_vs_rest_holds_ours_saved_and_loaded(data: DataFrame, tmp_path: Path) -> None:
+    model = OneVsRest(classifier=LogisticRegression(maxIter=5, regParam=0.1)).fit(data)
+    model.save(str(tmp_path / "model"))
+    loaded = OneVsRestModel.load(str(tmp_path / "model"))
+    assert [type(each) for each in loaded.models] == [LogisticRegressionModel] * 3
+    theirs = OneVsRest(classifier=mllib.LogisticRegression(maxIter=5, regParam=0.1)).fit(data)
+    found, expected = (
+        [row.prediction for row in each.transform(data).select("prediction").collect()]
+        for each in (loaded, theirs)
+    )
+    assert found == expected
 
 
 def test_coefficients_are_sparse_where_mllibs_are(spark: SparkSession) -> None:
