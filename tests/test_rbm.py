@@ -20,6 +20,7 @@ from sparknn.boltzmann import (
 from sparknn.errors import InvalidDataError, InvalidParamError
 from sparknn.feature import RBM, RBMModel
 from sparknn.objective import Rows
+from sparknn.optimizers import SGD
 from sparknn.training.minibatch import MinibatchFit
 
 SETTINGS = {"numHidden": 12, "blockSize": 30, "maxIter": 2, "numPartitions": 2, "stepSize": 0.1}
@@ -58,16 +59,16 @@ def test_one_partition_takes_the_very_steps_of_a_numpy_loop(spark, digits_arrays
     theta = machine.initial(1, rows.astype(np.float32).mean(axis=0, dtype=np.float64))
     theta = theta.astype(np.float32)
     chains = objective.chains(None, 30, theta, generator(0, 0, 9))
-    velocity = np.zeros_like(theta)
+    optimizer = SGD(0.1, 0.5)
+    optimizer.start(machine.size, np.float32)
     block = rows.astype(np.float32)
     for epoch in range(2):
         for step, chunk in enumerate(generator(epoch, 0).permutation(8)):
             part = block[30 * chunk : 30 * chunk + 30]
             random = generator(epoch, 0, step + 1)
-            objective.gradient(
-                theta, Rows(part, part), velocity, random, chains, keep=0.5, scale=-0.1
-            )
-            theta += velocity
+            scale, velocity = optimizer.gather(0.0), optimizer.state[0]
+            objective.gradient(theta, Rows(part, part), velocity, random, chains, scale=scale)
+            optimizer.follow(theta)
             objective.project(theta)
     np.testing.assert_array_equal(model.parameters, theta)
 

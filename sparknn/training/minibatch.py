@@ -211,6 +211,7 @@ class _Steps:
         self.objective, self.penalty, self.optimizer = objective, penalty, optimizer
         self.settings, self.steps, self.mean_weight = settings, steps, mean_weight
         self.synchronous, self.carries = synchronous, carries
+        self.accumulates = getattr(objective, "accumulates", False) and optimizer.gathers()
 
     def __getstate__(self) -> dict:
         # The driver's optimizer state is not the visits': those begin with their own.
@@ -282,13 +283,14 @@ class _Steps:
         loss, used = 0.0, 0
         last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
         order = self._order(epoch, partition)
+        random = self._random(epoch, partition, first)
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
-            random = self._random(epoch, partition, step)
             if chunk.length:
                 count = epoch * self.steps + step
                 loss += chunk.length * self._descend(theta, chunk, out, random, chains, count)
                 used += chunk.length
+        optimizer.settle()
         return Answer(float(used), result, loss / used if used else 0.0)
 
     def _descend(
@@ -303,21 +305,16 @@ class _Steps:
         """Take one step, in place, on a chunk that has rows; return its loss."""
         objective: Any = self.objective
         progress = count / (self.settings.epochs * self.steps)
-        blend = None
-        if chunk.weights is None and getattr(objective, "accumulates", False):
-            blend = self.optimizer.blend(progress)
-        if blend is None:
+        if chunk.weights is None and self.accumulates:
+            scale = self.optimizer.gather(progress)
+            move = self.optimizer.state[0]
+            loss, _ = objective.gradient(theta, chunk, move, random, *chains, scale=scale)
+            self.penalty.add_gradient(theta, move, scale)
+            self.optimizer.follow(theta)
+        else:
             loss, _ = self._evaluate(theta, chunk, out, random, chains)
             self.penalty.add_gradient(theta, out)
             self.optimizer.step(theta, out, progress, count)
-        else:
-            keep, scale = blend
-            move = self.optimizer.state[0]
-            loss, _ = objective.gradient(
-                theta, chunk, move, random, *chains, keep=keep, scale=scale
-            )
-            self.penalty.add_gradient(theta, move, scale)
-            theta += move
         _project(objective, theta)
         return loss
 
