@@ -27,10 +27,9 @@ class ContrastiveDivergence:
     (fantasy particles), k steps at a time. All other units of the chains are sampled, so that
     CD-k tends to the exact gradient as k grows.
 
-    What stands for the loss is the reconstruction error: the mean, over visible units and some rows,
+    What stands for the loss is the reconstruction error: the mean, over visible units and 32 rows,
     of the squared difference between a row and the visible means given its sampled hidden units.
-    One call of `gradient` in eight computes it, the first included, of 32 rows; the others repeat
-    it.
+    One call of `gradient` in eight computes it, the first included; the others repeat it.
 
     Parameters
     ----------
@@ -73,7 +72,6 @@ class ContrastiveDivergence:
         self.sparsity_target, self.sparsity_cost = sparsity_target, sparsity_cost
         self.max_norm = max_norm
         self.size, self.dtype = machine.size, machine.dtype
-        self._gemm = blas.sgemm if machine.dtype == np.float32 else blas.dgemm
         self._workspace: _Workspace | None = None
         self._calls, self._loss = 0, 0.0
 
@@ -230,7 +228,8 @@ class ContrastiveDivergence:
         out[:, -1] = 0
         # BLAS has columns first, so that these are the transposed arrays.
         weights = self._weights(theta).T
-        self._gemm(1.0, weights, h.T, 1.0, out.T, trans_a=True, overwrite_c=True)
+        gemm = _gemm(self.dtype)
+        gemm(1.0, weights, h.T, 1.0, out.T, trans_a=True, overwrite_c=True)
 
     def _weights(self, theta: np.ndarray) -> np.ndarray:
         """Return (visible + 1, hidden): the weights and below them the hidden biases, a view."""
@@ -257,9 +256,9 @@ class ContrastiveDivergence:
         factor, keep = (1.0, 0.0) if scale is None else (scale, 1.0)
         visible_bias += (work.factors @ work.v)[:-1] * self.dtype(factor)
         sums = self._weights(out).T
-        self._gemm(
-            factor / particles, work.h.T, work.v.T, keep, sums, trans_b=True, overwrite_c=True
-        )
+        factor /= particles
+        gemm = _gemm(self.dtype)
+        gemm(factor, work.h.T, work.v.T, keep, sums, trans_b=True, overwrite_c=True)
 
 
 class _Workspace:
@@ -281,3 +280,7 @@ class _Workspace:
 
 def _dense(features: Any) -> np.ndarray:
     return features.toarray() if issparse(features) else features
+
+
+def _gemm(dtype: type) -> Any:
+    return blas.sgemm if dtype == np.float32 else blas.dgemm

@@ -48,7 +48,7 @@ def tossed(inputs: np.ndarray, random: np.random.Generator) -> None:
 def _toss(levels: np.ndarray, random: np.random.Generator, kind: type) -> None:
     """Replace `levels`, in place, by whether they are above random numbers of 16 bits."""
     words = random.bit_generator.random_raw((levels.size + 3) // 4)
-    bits = words.view(kind)[: levels.size].reshape(levels.shape)
+    bits: np.ndarray = words.view(kind)[: levels.size].reshape(levels.shape)
     levels -= random.random()
     np.copyto(levels, np.less(bits, levels))
 

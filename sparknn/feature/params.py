@@ -20,7 +20,12 @@ STEP, GAUSSIAN_STEP = 0.05, 0.001
 """Step sizes where none is set; real units, whose means have no bounds, bear smaller ones."""
 
 EARLY_MOMENTUM, EARLY_EPOCHS = 0.5, 5
-"""Momentum while the weights still grow fast, and how long (Hinton 2012, section 9)."""
+"""Momentum while the weights still grow fast, and how long (Hinton 2012, section 9).
+
+Persistent chains keep the early one where none is set: they have to follow the weights, and at a
+momentum of 0.9 steps reach five times as far (measured on MNIST, 784-500, step size 0.05: a single
+epoch at 0.9 after five at 0.5 cost 100 nats of log-likelihood).
+"""
 
 ROWS_PER_STEP = 8
 """Rows in a step for each step between two averagings, where these are not set.
@@ -218,6 +223,8 @@ class MachineTraining(MachineParams, HasTraining, HasInitialWeights, HasRegParam
 
     def _momentum(self) -> Schedule:
         last = self.getMomentum()
+        if self.getPersistent() and not self.isSet(self.momentum):
+            last = EARLY_MOMENTUM
         early = min(EARLY_MOMENTUM, last)
         if self.getMomentumSchedule() == "linear":
             return linear(early, last)

@@ -62,7 +62,7 @@ class RBM(Estimator, Trainable, MachineTraining):
     stepSizeSchedule : str, default "constant"
         "linear" and "cosine" fall to zero over the epochs, "step" to a tenth after half of them
         and a hundredth after three quarters, "inverseTime" to a tenth.
-    momentum : float, default 0.9
+    momentum : float, default 0.9, where persistent is set 0.5
     momentumSchedule : str, default "step"
         0.5 for 5 epochs, then `momentum`; "linear": from 0.5 to `momentum`; "constant".
     regParam : float, default 0.0

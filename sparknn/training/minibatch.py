@@ -283,9 +283,9 @@ class _Steps:
         loss, used = 0.0, 0
         last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
         order = self._order(epoch, partition)
-        random = self._random(epoch, partition, first)
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
+            random = self._random(epoch, partition, step)
             if chunk.length:
                 count = epoch * self.steps + step
                 loss += chunk.length * self._descend(theta, chunk, out, random, chains, count)
