@@ -124,8 +124,8 @@ def test_training_lowers_the_error_and_the_summary_tells(model):
     summary = model.summary
     assert summary.objectiveHistory[1] < summary.objectiveHistory[0]
     assert summary.totalIterations == 2
-    # Thirty steps an epoch, averaged after every third: an eighth of blockSize.
-    assert len(summary.history) == 2 * 10
+    # Thirty steps an epoch, averaged after every twelve: 1.5 times 30 rows, halved, over 2.
+    assert len(summary.history) == 2 * 3
     assert summary.freeEnergyGap == []
     weights = 64 * 12
     assert summary.gflops * 1e9 == pytest.approx(summary.rowsPerSecond * 10 * weights)
@@ -234,6 +234,14 @@ def test_momentum_rises_after_five_epochs():
     momentum = RBM(momentum=0.7, momentumSchedule="linear")._optimizer().momentum
     assert [momentum(0), momentum(1)] == pytest.approx([0.5, 0.7])
     assert RBM(momentum=0.2)._optimizer().momentum(0) == 0.2
+
+
+def test_partitions_are_averaged_more_often_as_momentum_rises(model, digits):
+    estimator = RBM(**{**SETTINGS, "blockSize": 10, "momentumSchedule": "linear", "maxIter": 2})
+    history = estimator.fit(digits).summary.history
+    # 90 steps an epoch: of 7.5 times 0.5, rounded up, then of 7.5 times 0.3.
+    assert [each.epoch for each in history] == [1] * 23 + [2] * 30
+    assert [each.batch for each in history[:1]] == [20]
 
 
 def test_persistent_chains_keep_the_early_momentum_unless_it_is_set():

@@ -15,7 +15,8 @@ from sparknn.objective import L2, Rows
 __all__ = ["ContrastiveDivergence"]
 
 PROBED, PROBES = 32, 8
-"""Rows whose reconstruction is looked at in one step of so many: for their mean over an epoch."""
+"""Rows of a step whose reconstruction is looked at; and where that takes a product of its own,
+because the chains are not theirs, in one step of how many."""
 
 
 class ContrastiveDivergence:
@@ -29,7 +30,8 @@ class ContrastiveDivergence:
 
     What stands for the loss is the reconstruction error: the mean, over visible units and 32 rows,
     of the squared difference between a row and the visible means given its sampled hidden units.
-    One call of `gradient` in eight computes it, the first included; the others repeat it.
+    Beside persistent chains one call of `gradient` in eight computes it, the first included; the
+    others repeat it.
 
     Parameters
     ----------
@@ -148,9 +150,6 @@ class ContrastiveDivergence:
             self._from_rows(theta, work, random)
         else:
             self._from_chains(theta, work, random, chains)
-        if self._calls % PROBES == 0:
-            self._loss = self._probe(theta, work, random)
-        self._calls += 1
         self._statistics(work, out, scale)
         return self._loss, float(count)
 
@@ -166,6 +165,9 @@ class ContrastiveDivergence:
         self.machine.hidden_units.sample(work.h[:count], random, work.states)
         v = work.v[count:]
         self._down(theta, work.states, v)
+        probed = v[:PROBED].copy()
+        self.machine.visible_units.mean(probed)
+        self._loss = _mean_square((probed - work.v[:count][:PROBED])[:, :-1])
         self._settle(v, random)
         self._up(theta, v, work.h[count:])
         self._walk(theta, work, random)
@@ -187,6 +189,10 @@ class ContrastiveDivergence:
         self._up(theta, work.v, work.h)
         self._walk(theta, work, random)
         self.machine.hidden_units.sample(work.h[count:], random, chains)
+        # After the chains, which so do not depend on whether it is done.
+        if self._calls % PROBES == 0:
+            self._loss = self._probe(theta, work, random)
+        self._calls += 1
 
     def _walk(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> None:
         """Take the chains from their first step to the k-th."""
@@ -210,9 +216,7 @@ class ContrastiveDivergence:
         rows = min(work.sizes[0], PROBED)
         states = np.empty_like(work.h[:rows])
         self.machine.hidden_units.sample(work.h[:rows], random, states)
-        difference = self.machine.visible(theta, states)
-        difference -= work.v[:rows, :-1]
-        return float(np.square(difference).mean(dtype=np.float64))
+        return _mean_square(self.machine.visible(theta, states) - work.v[:rows, :-1])
 
     def _up(self, theta: np.ndarray, v: np.ndarray, out: np.ndarray) -> None:
         """Write the hidden means given `v`, (rows, visible + 1) with ones at the end."""
@@ -280,6 +284,10 @@ class _Workspace:
 
 def _dense(features: Any) -> np.ndarray:
     return features.toarray() if issparse(features) else features
+
+
+def _mean_square(difference: np.ndarray) -> float:
+    return float(np.square(difference).mean(dtype=np.float64))
 
 
 def _gemm(dtype: type) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,8 @@ class Minibatch:
     """How minibatch rounds go.
 
     epochs: passes over the data. batch: mean rows per partition and step. steps_per_round: local
-    steps between two averagings; 1 adds gradients up at every step, 0 averages once a pass.
+    steps between two averagings; 1 adds gradients up at every step, 0 averages once a pass; or a
+    function that returns their number for the progress at an epoch's start, from 0 to below 1.
     seed: of the order of chunks and of what is drawn. tol: relative change of the epoch's loss at
     which to stop. outer: rate and momentum of the driver's Nesterov step on averaged parameters,
     each partition's own momentum starting at zero; None: the averages are taken as they are, of
@@ -41,10 +43,15 @@ class Minibatch:
 
     epochs: int
     batch: int
-    steps_per_round: int = 0
+    steps_per_round: int | Callable[[float], int] = 0
     seed: int = 0
     tol: float = 0.0
     outer: tuple[float, float] | None = (OUTER_RATE, OUTER_MOMENTUM)
+
+    def length(self, epoch: int, steps: int) -> int:
+        """Return the steps between two averagings in an epoch of so many."""
+        wanted = self.steps_per_round
+        return (wanted(epoch / self.epochs) if callable(wanted) else wanted) or steps
 
 
 class MinibatchFit(Fit):
@@ -144,7 +151,7 @@ class MinibatchFit(Fit):
         self.fitted.rounds.append(
             Round(self.epoch + 1, loss, outcome.compute, outcome.other, self.batch)
         )
-        self.first += self.settings.steps_per_round or self.steps
+        self.first += self.settings.length(self.epoch, self.steps)
         if self.first < self.steps:
             return False
         self._end_epoch()
@@ -281,7 +288,7 @@ class _Steps:
             optimizer.state = result[objective.size :].reshape(optimizer.state.shape)
         out: np.ndarray = np.empty(objective.size, objective.dtype)
         loss, used = 0.0, 0
-        last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
+        last = min(first + self.settings.length(epoch, self.steps), self.steps)
         order = self._order(epoch, partition)
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
