@@ -97,8 +97,8 @@ class Objective(Protocol):
         without a gradient), `monitor(theta, rows)` (another mean to keep of them), and, where it
         is `persistent`, chains that go on from step to step, the last argument of `gradient`:
         `chains(state, count, theta, random)` makes them of what `state(chains)` returned, an array
-        that the driver keeps for the partition, or of None. One that `accumulates` takes `keep`
-        and `scale`, too, and leaves `keep` times `out` plus `scale` times the gradient in `out`.
+        that the driver keeps for the partition, or of None. One that `accumulates` takes `scale`,
+        too, and adds `scale` times the gradient to `out`.
         """
         ...
 

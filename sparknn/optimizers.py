@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import blas
 
 __all__ = [
     "SCHEDULES",
@@ -28,6 +29,9 @@ Schedule = Callable[[float], float]
 
 PIECE = 2**16
 """Parameters that a step takes at a time: its passes over them stay in a core's cache."""
+
+LEAST_FACTOR = 2.0**-30
+"""Where a velocity is brought back to its own scale; float32 goes from 2^-126 to 2^127."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,20 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def blend(self, progress: float) -> tuple[float, float] | None:
-        """Return (keep, scale) where a step is state[0] <- keep state[0] + scale gradient, and
-        theta <- theta + state[0]; for objectives that can add to what is there. Else None.
-        """
-        return None
+    def gathers(self) -> bool:
+        """Return whether `gather`, `follow` and `settle` can be used in place of `step`."""
+        return False
+
+    def gather(self, progress: float) -> float:
+        """Prepare a step, and return how much of the gradient is to be added to `state[0]`."""
+        raise NotImplementedError
+
+    def follow(self, theta: np.ndarray) -> None:
+        """Move `theta` by the step whose gradient was added."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Bring `state` to what `step` would have left; to be called after the last `follow`."""
 
 
 class SGD(Optimizer):
@@ -149,12 +162,34 @@ class SGD(Optimizer):
         self.step_size = _schedule(step_size)
         self.momentum = _schedule(momentum)
         self.nesterov = nesterov
+        self._factor = 1.0
 
     def start(self, size: int, dtype: type) -> None:
         self.state = np.zeros((1, size), dtype)
+        self._factor = 1.0
 
-    def blend(self, progress: float) -> tuple[float, float] | None:
-        return None if self.nesterov else (self.momentum(progress), -self.step_size(progress))
+    def gathers(self) -> bool:
+        return not self.nesterov
+
+    def gather(self, progress: float) -> float:
+        """Prepare a step, and return how much of the gradient is to be added to `state[0]`.
+
+        The velocity is `state[0]` times a factor, which takes up the momentum: so the velocity is
+        only added to, which BLAS does while it computes the gradient.
+        """
+        self._factor *= self.momentum(progress)
+        if self._factor < LEAST_FACTOR:
+            self.settle()
+        return -self.step_size(progress) / self._factor
+
+    def follow(self, theta: np.ndarray) -> None:
+        axpy = blas.saxpy if theta.dtype == np.float32 else blas.daxpy
+        axpy(self.state[0], theta, a=self._factor)
+
+    def settle(self) -> None:
+        if self._factor != 1:
+            self.state *= self._factor
+        self._factor = 1.0
 
     def step(self, theta: np.ndarray, gradient: np.ndarray, progress: float, count: int) -> None:
         momentum, step_size = self.momentum(progress), self.step_size(progress)

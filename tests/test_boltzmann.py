@@ -374,8 +374,8 @@ def test_a_gradient_can_be_added_to_a_momentum(dtype):
     objective = ContrastiveDivergence(machine, 2)
     objective.gradient(theta, Rows(rows, rows), plain, generator())
     moved = np.arange(machine.size, dtype=dtype)
-    objective.gradient(theta, Rows(rows, rows), moved, generator(), keep=0.5, scale=-2.0)
-    expected = 0.5 * np.arange(machine.size) - 2 * plain
+    objective.gradient(theta, Rows(rows, rows), moved, generator(), scale=-2.0)
+    expected = np.arange(machine.size) - 2 * plain
     np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-5)
 
 

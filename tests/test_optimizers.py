@@ -40,6 +40,23 @@ def test_sgd_with_momentum_is_the_hand_written_loop(momentum):
     np.testing.assert_allclose(path, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_gathering_gradients_gives_the_same_path_and_velocity_as_steps(momentum):
+    plain, gathering = SGD(0.05, momentum), SGD(0.05, momentum)
+    theta = np.ones(6)
+    gathering.start(6, np.float64)
+    # Long enough for the factor to be taken back into the velocity, more than once.
+    steps = np.tile(gradients(), (4, 1))
+    expected = run(plain, np.ones(6), steps)
+    for gradient, wanted in zip(steps, expected, strict=True):
+        scale = gathering.gather(0.0)
+        gathering.state[0] += scale * gradient
+        gathering.follow(theta)
+        np.testing.assert_allclose(theta, wanted, rtol=1e-9)
+    gathering.settle()
+    np.testing.assert_allclose(gathering.state, plain.state, rtol=1e-9)
+
+
 def test_sgd_with_nesterovs_gradient_is_the_hand_written_loop():
     theta, velocity, expected = np.ones(6), np.zeros(6), []
     for gradient in gradients():

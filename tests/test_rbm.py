@@ -18,8 +18,9 @@ from sparknn.boltzmann import (
     pseudo_likelihood,
 )
 from sparknn.errors import InvalidDataError, InvalidParamError
-from sparknn.feature import RBM, RBMModel
+from sparknn.feature import DBN, RBM, RBMModel
 from sparknn.objective import Rows
+from sparknn.optimizers import SGD
 from sparknn.training.minibatch import MinibatchFit
 
 SETTINGS = {"numHidden": 12, "blockSize": 30, "maxIter": 2, "numPartitions": 2, "stepSize": 0.1}
@@ -58,16 +59,16 @@ def test_one_partition_takes_the_very_steps_of_a_numpy_loop(spark, digits_arrays
     theta = machine.initial(1, rows.astype(np.float32).mean(axis=0, dtype=np.float64))
     theta = theta.astype(np.float32)
     chains = objective.chains(None, 30, theta, generator(0, 0, 9))
-    velocity = np.zeros_like(theta)
+    optimizer = SGD(0.1, 0.5)
+    optimizer.start(machine.size, np.float32)
     block = rows.astype(np.float32)
     for epoch in range(2):
         for step, chunk in enumerate(generator(epoch, 0).permutation(8)):
             part = block[30 * chunk : 30 * chunk + 30]
             random = generator(epoch, 0, step + 1)
-            objective.gradient(
-                theta, Rows(part, part), velocity, random, chains, keep=0.5, scale=-0.1
-            )
-            theta += velocity
+            scale, velocity = optimizer.gather(0.0), optimizer.state[0]
+            objective.gradient(theta, Rows(part, part), velocity, random, chains, scale=scale)
+            optimizer.follow(theta)
             objective.project(theta)
     np.testing.assert_array_equal(model.parameters, theta)
 
@@ -123,8 +124,8 @@ def test_training_lowers_the_error_and_the_summary_tells(model):
     summary = model.summary
     assert summary.objectiveHistory[1] < summary.objectiveHistory[0]
     assert summary.totalIterations == 2
-    # Thirty steps an epoch, averaged after every third: an eighth of blockSize.
-    assert len(summary.history) == 2 * 10
+    # Thirty steps an epoch, averaged after every twelve: 1.5 times 30 rows, halved, over 2.
+    assert len(summary.history) == 2 * 3
     assert summary.freeEnergyGap == []
     weights = 64 * 12
     assert summary.gflops * 1e9 == pytest.approx(summary.rowsPerSecond * 10 * weights)
@@ -200,7 +201,9 @@ def test_held_out_rows_show_the_free_energy_gap(digits):
     theta = model.parameters
     rows = vectors(held.filter("held"), "features")
     expected = model.machine.free_energy(theta, rows).mean()
-    assert model.training.monitored[-1][1] == pytest.approx(expected, rel=1e-4)
+    # The model is that of the best epoch.
+    best = int(np.argmin(summary.validationHistory))
+    assert model.training.monitored[best][1] == pytest.approx(expected, rel=1e-4)
     assert abs(summary.freeEnergyGap[-1]) < 1
 
 
@@ -231,6 +234,22 @@ def test_momentum_rises_after_five_epochs():
     momentum = RBM(momentum=0.7, momentumSchedule="linear")._optimizer().momentum
     assert [momentum(0), momentum(1)] == pytest.approx([0.5, 0.7])
     assert RBM(momentum=0.2)._optimizer().momentum(0) == 0.2
+
+
+def test_partitions_are_averaged_more_often_as_momentum_rises(model, digits):
+    estimator = RBM(**{**SETTINGS, "blockSize": 10, "momentumSchedule": "linear", "maxIter": 2})
+    history = estimator.fit(digits).summary.history
+    # 90 steps an epoch: of 7.5 times 0.5, rounded up, then of 7.5 times 0.3.
+    assert [each.epoch for each in history] == [1] * 23 + [2] * 30
+    assert [each.batch for each in history[:1]] == [20]
+
+
+def test_persistent_chains_keep_the_early_momentum_unless_it_is_set():
+    kept = RBM(persistent=True)._optimizer().momentum
+    assert [kept(0), kept(1)] == [0.5, 0.5]
+    assert RBM(persistent=True, momentum=0.9)._optimizer().momentum(1) == pytest.approx(0.9)
+    layer = DBN(layers=[4, 3], persistent=True)._rbms()[0]
+    assert layer._optimizer().momentum(1) == 0.5
 
 
 def test_values_that_are_no_probabilities_are_refused_with_their_range(spark):

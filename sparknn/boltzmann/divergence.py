@@ -14,8 +14,9 @@ from sparknn.objective import L2, Rows
 
 __all__ = ["ContrastiveDivergence"]
 
-PROBED = 8
-"""Rows of a step whose reconstruction is looked at where the chains are not theirs."""
+PROBED, PROBES = 32, 8
+"""Rows of a step whose reconstruction is looked at; and where that takes a product of its own,
+because the chains are not theirs, in one step of how many."""
 
 
 class ContrastiveDivergence:
@@ -27,8 +28,10 @@ class ContrastiveDivergence:
     (fantasy particles), k steps at a time. All other units of the chains are sampled, so that
     CD-k tends to the exact gradient as k grows.
 
-    What stands for the loss is the reconstruction error: the mean, over rows and visible units,
+    What stands for the loss is the reconstruction error: the mean, over visible units and 32 rows,
     of the squared difference between a row and the visible means given its sampled hidden units.
+    Beside persistent chains one call of `gradient` in eight computes it, the first included; the
+    others repeat it.
 
     Parameters
     ----------
@@ -72,9 +75,10 @@ class ContrastiveDivergence:
         self.max_norm = max_norm
         self.size, self.dtype = machine.size, machine.dtype
         self._workspace: _Workspace | None = None
+        self._calls, self._loss = 0, 0.0
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_workspace": None}
+        return {**self.__dict__, "_workspace": None, "_calls": 0}
 
     def penalty(self, strength: float) -> L2:
         """Return an L2 penalty of `strength` on the weights, not on the biases."""
@@ -127,10 +131,9 @@ class ContrastiveDivergence:
         out: np.ndarray,
         random: np.random.Generator | None = None,
         chains: np.ndarray | None = None,
-        keep: float = 0.0,
-        scale: float = 1.0,
+        scale: float | None = None,
     ) -> tuple[float, float]:
-        """Write `keep` times `out` plus `scale` times the gradient's estimate into `out`.
+        """Write the gradient's estimate into `out`, or with a `scale` add so much of it.
 
         `theta` and `out` are (size,) of the machine's dtype; `random` is needed. chains: hidden
         states, (particles, hidden), which go on in place; without them chains start at the rows.
@@ -141,33 +144,33 @@ class ContrastiveDivergence:
         count = rows.length
         if not count:
             return 0.0, 0.0
-        particles = count if chains is None else len(chains)
-        work = self._work(count, particles)
-        work.v[:count] = _dense(rows.features)
+        work = self._work(count, count if chains is None else len(chains))
+        work.v[:count, :-1] = _dense(rows.features)
         if chains is None:
-            loss = self._from_rows(theta, work, random)
+            self._from_rows(theta, work, random)
         else:
-            loss = self._from_chains(theta, work, random, chains)
-        self._statistics(work, out, keep, scale)
-        return loss, float(count)
+            self._from_chains(theta, work, random, chains)
+        self._statistics(work, out, scale)
+        return self._loss, float(count)
 
     def _work(self, count: int, particles: int) -> _Workspace:
         if self._workspace is None or self._workspace.sizes != (count, particles):
             self._workspace = _Workspace(self.machine, count, particles)
         return self._workspace
 
-    def _from_rows(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> float:
+    def _from_rows(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> None:
         """Fill `work` with the rows' statistics and those of chains that start at them."""
         count = work.sizes[0]
         self._up(theta, work.v[:count], work.h[:count])
         self.machine.hidden_units.sample(work.h[:count], random, work.states)
         v = work.v[count:]
         self._down(theta, work.states, v)
-        loss = _mean_square(np.subtract(v, work.v[:count], out=work.difference))
-        self._sampled(v, random)
+        probed = v[:PROBED].copy()
+        self.machine.visible_units.mean(probed)
+        self._loss = _mean_square((probed - work.v[:count][:PROBED])[:, :-1])
+        self._settle(v, random)
         self._up(theta, v, work.h[count:])
         self._walk(theta, work, random)
-        return loss
 
     def _from_chains(
         self,
@@ -175,19 +178,21 @@ class ContrastiveDivergence:
         work: _Workspace,
         random: np.random.Generator,
         chains: np.ndarray,
-    ) -> float:
+    ) -> None:
         """Fill `work` with the rows' statistics and those of chains, which go on in place.
 
         The chains' hidden units are computed in one product with the rows'.
         """
         count = work.sizes[0]
         self._down(theta, chains, work.v[count:])
-        self._sampled(work.v[count:], random)
+        self._settle(work.v[count:], random)
         self._up(theta, work.v, work.h)
-        loss = self._probe(theta, work.v[:count], work.h[:count], random)
         self._walk(theta, work, random)
         self.machine.hidden_units.sample(work.h[count:], random, chains)
-        return loss
+        # After the chains, which so do not depend on whether it is done.
+        if self._calls % PROBES == 0:
+            self._loss = self._probe(theta, work, random)
+        self._calls += 1
 
     def _walk(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> None:
         """Take the chains from their first step to the k-th."""
@@ -195,76 +200,84 @@ class ContrastiveDivergence:
         for _ in range(self.steps - 1):
             self.machine.hidden_units.sample(h, random, work.states)
             self._down(theta, work.states, v)
-            self._sampled(v, random)
+            self._settle(v, random)
             self._up(theta, v, h)
 
-    def _sampled(self, mean: np.ndarray, random: np.random.Generator) -> None:
-        """Turn the means of visible units into a sample, if they are to be."""
+    def _settle(self, v: np.ndarray, random: np.random.Generator) -> None:
+        """Turn the input of visible units into a sample, or their means, and set the ones again."""
         if self.sample_visible:
-            self.machine.visible_units.sample(mean, random, mean)
+            self.machine.visible_units.draw(v, random)
+        else:
+            self.machine.visible_units.mean(v)
+        v[:, -1] = 1
 
-    def _probe(
-        self, theta: np.ndarray, v: np.ndarray, h: np.ndarray, random: np.random.Generator
-    ) -> float:
-        """Return the reconstruction error of some rows, given all their hidden means."""
-        states = h[:PROBED].copy()
-        self.machine.hidden_units.sample(states, random, states)
-        return _mean_square(self.machine.visible(theta, states) - v[:PROBED])
+    def _probe(self, theta: np.ndarray, work: _Workspace, random: np.random.Generator) -> float:
+        """Return the reconstruction error of the first rows, given all hidden means."""
+        rows = min(work.sizes[0], PROBED)
+        states = np.empty_like(work.h[:rows])
+        self.machine.hidden_units.sample(work.h[:rows], random, states)
+        return _mean_square(self.machine.visible(theta, states) - work.v[:rows, :-1])
 
     def _up(self, theta: np.ndarray, v: np.ndarray, out: np.ndarray) -> None:
-        weights, hidden_bias, _ = self.machine.views(theta)
-        np.dot(v, weights, out=out)
-        out += hidden_bias
+        """Write the hidden means given `v`, (rows, visible + 1) with ones at the end."""
+        np.dot(v, self._weights(theta), out=out)
         self.machine.hidden_units.mean(out)
 
     def _down(self, theta: np.ndarray, h: np.ndarray, out: np.ndarray) -> None:
-        weights, _, visible_bias = self.machine.views(theta)
-        np.dot(h, weights.T, out=out)
-        out += visible_bias
-        self.machine.visible_units.mean(out)
+        """Write the visible units' input given `h`, with bias, into `out`, (rows, visible + 1).
 
-    def _statistics(self, work: _Workspace, out: np.ndarray, keep: float, scale: float) -> None:
-        """Add the chains' mean of v h less the rows', and those of v and h, to what `out` keeps.
-
-        The signs and counts are put on the hidden means, so that one product gives all weights;
-        BLAS adds it to a momentum on the way, which saves two passes over the parameters.
+        The last column is of no use.
         """
-        weights, hidden_bias, visible_bias = self.machine.views(out)
-        count = work.sizes[0]
+        out[:, :-1] = self.machine.views(theta)[2]
+        out[:, -1] = 0
+        # BLAS has columns first, so that these are the transposed arrays.
+        weights = self._weights(theta).T
+        gemm = _gemm(self.dtype)
+        gemm(1.0, weights, h.T, 1.0, out.T, trans_a=True, overwrite_c=True)
+
+    def _weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return (visible + 1, hidden): the weights and below them the hidden biases, a view."""
+        end = self.machine.weights_slice.stop + self.machine.hidden_size
+        return theta[:end].reshape(-1, self.machine.hidden_size)
+
+    def _statistics(self, work: _Workspace, out: np.ndarray, scale: float | None) -> None:
+        """Write, or add, the chains' mean of v h less the rows', and those of v and h.
+
+        The rows' sign is put on their hidden means, so that one product gives all weights and
+        hidden biases; BLAS adds it to what is there on the way, which saves passes over them.
+        """
+        count, particles = work.sizes
+        h = work.h[:count]
         if self.sparsity_cost:
-            h = work.h[:count]
             mean = h.mean(axis=0)
             mean -= self.dtype(self.sparsity_target)
             mean *= self.dtype(self.sparsity_cost)
             h -= mean
-        # Not a product with zero: what stood there may be anything.
-        biases = out[self.machine.weights_slice.stop :]
-        if keep:
-            biases *= self.dtype(keep)
-        else:
-            biases[:] = 0
-        factors = self.dtype(scale) * work.factors
-        visible_bias += factors @ work.v
-        hidden_bias += factors @ work.h
-        work.h *= factors[:, np.newaxis]
-        gemm = blas.sgemm if self.dtype == np.float32 else blas.dgemm
-        # BLAS has columns first, so that these are the transposed arrays.
-        gemm(1.0, work.h.T, work.v.T, keep, weights.T, trans_b=True, overwrite_c=True)
+        h *= self.dtype(-particles / count)
+        visible_bias = self.machine.views(out)[2]
+        if scale is None:
+            visible_bias[:] = 0
+        factor, keep = (1.0, 0.0) if scale is None else (scale, 1.0)
+        visible_bias += (work.factors @ work.v)[:-1] * self.dtype(factor)
+        sums = self._weights(out).T
+        factor /= particles
+        gemm = _gemm(self.dtype)
+        gemm(factor, work.h.T, work.v.T, keep, sums, trans_b=True, overwrite_c=True)
 
 
 class _Workspace:
     """Arrays that one step after another writes into: rows first, then the chains' ends.
 
-    v, h: (rows + particles, units). states: (particles, hidden), sampled. factors: (rows +
+    v: (rows + particles, visible + 1), with a column of ones that goes with the hidden biases.
+    h: (rows + particles, hidden). states: (particles, hidden), sampled. factors: (rows +
     particles,), with which each row enters the gradient.
     """
 
     def __init__(self, machine: Machine, count: int, particles: int):
         self.sizes = count, particles
-        self.v: np.ndarray = np.empty((count + particles, machine.visible_size), machine.dtype)
+        self.v: np.ndarray = np.ones((count + particles, machine.visible_size + 1), machine.dtype)
         self.h: np.ndarray = np.empty((count + particles, machine.hidden_size), machine.dtype)
         self.states: np.ndarray = np.empty((particles, machine.hidden_size), machine.dtype)
-        self.difference: np.ndarray = np.empty((particles, machine.visible_size), machine.dtype)
         self.factors: np.ndarray = np.full(count + particles, 1 / particles, machine.dtype)
         self.factors[:count] = -1 / count
 
@@ -274,5 +287,8 @@ def _dense(features: Any) -> np.ndarray:
 
 
 def _mean_square(difference: np.ndarray) -> float:
-    flat = np.ascontiguousarray(difference).ravel()
-    return float(np.dot(flat, flat)) / flat.size
+    return float(np.square(difference).mean(dtype=np.float64))
+
+
+def _gemm(dtype: type) -> Any:
+    return blas.sgemm if dtype == np.float32 else blas.dgemm

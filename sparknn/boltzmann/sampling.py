@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["bernoulli", "packed", "unpacked"]
 
-LEVELS = np.float32(2**16)
+LEVELS = 2**16
 
 
 def bernoulli(
@@ -29,14 +29,28 @@ def bernoulli(
     out : array of the same shape and dtype, optional
         Where to write to; may be `probabilities` itself.
     """
-    if out is None:
-        out = np.empty_like(probabilities)
-    words = random.bit_generator.random_raw((probabilities.size + 3) // 4)
-    bits = words.view(np.uint16)[: probabilities.size].reshape(probabilities.shape)
-    np.multiply(probabilities, LEVELS, out=out)
-    np.subtract(out, out.dtype.type(random.random()), out=out)
-    np.copyto(out, np.less(bits, out))
+    out = np.multiply(probabilities, LEVELS, out=out)
+    _toss(out, random, np.uint16)
     return out
+
+
+def tossed(inputs: np.ndarray, random: np.random.Generator) -> None:
+    """Replace each input z, in place, by 1 with probability 1 / (1 + exp(-z)), or else by 0.
+
+    As `bernoulli`, without the passes that make a probability of tanh(z / 2).
+    """
+    inputs *= 0.5
+    np.tanh(inputs, out=inputs)
+    inputs *= LEVELS // 2
+    _toss(inputs, random, np.int16)
+
+
+def _toss(levels: np.ndarray, random: np.random.Generator, kind: type) -> None:
+    """Replace `levels`, in place, by whether they are above random numbers of 16 bits."""
+    words = random.bit_generator.random_raw((levels.size + 3) // 4)
+    bits: np.ndarray = words.view(kind)[: levels.size].reshape(levels.shape)
+    levels -= random.random()
+    np.copyto(levels, np.less(bits, levels))
 
 
 def packed(states: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparknn.activations import activation
-from sparknn.boltzmann.sampling import bernoulli
+from sparknn.boltzmann.sampling import bernoulli, tossed
 
 __all__ = ["UNITS", "Units", "units"]
 
@@ -34,6 +34,11 @@ class Units:
         """Draw units of this mean into `out`, which may be `mean` itself."""
         raise NotImplementedError
 
+    def draw(self, z: np.ndarray, random: np.random.Generator) -> None:
+        """Replace input plus bias by units drawn from their mean."""
+        self.mean(z)
+        self.sample(z, random, z)
+
     def energy(self, x: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """Return the energy of units without the other layer, (rows,)."""
         raise NotImplementedError
@@ -53,8 +58,19 @@ class Binary(Units):
     name = "binary"
     activation = "sigmoid"
 
+    def mean(self, z: np.ndarray) -> None:
+        # (1 + tanh(z / 2)) / 2, the same function in two thirds of the time: NumPy's tanh is one
+        # pass of vector instructions. What is lost are probabilities below 2^-25.
+        z *= 0.5
+        np.tanh(z, out=z)
+        z *= 0.5
+        z += 0.5
+
     def sample(self, mean: np.ndarray, random: np.random.Generator, out: np.ndarray) -> None:
         bernoulli(mean, random, out)
+
+    def draw(self, z: np.ndarray, random: np.random.Generator) -> None:
+        tossed(z, random)
 
     def energy(self, x: np.ndarray, bias: np.ndarray) -> np.ndarray:
         return -(x @ bias)

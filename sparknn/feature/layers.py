@@ -132,7 +132,8 @@ class HasLayerTraining(HasLayers):
         found = {}
         for name in SETTINGS:
             own = prefixed(self.PREFIX, name)
-            if not self.isDefined(own):
+            # An RBM's momentum where none is set depends on its chains.
+            if not self.isDefined(own) or (name == "momentum" and not self.isSet(own)):
                 continue
             value = self.getOrDefault(own)
             if isinstance(value, list):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -20,15 +21,20 @@ STEP, GAUSSIAN_STEP = 0.05, 0.001
 """Step sizes where none is set; real units, whose means have no bounds, bear smaller ones."""
 
 EARLY_MOMENTUM, EARLY_EPOCHS = 0.5, 5
-"""Momentum while the weights still grow fast, and how long (Hinton 2012, section 9)."""
+"""Momentum while the weights still grow fast, and how long (Hinton 2012, section 9).
 
-ROWS_PER_STEP = 8
-"""Rows in a step for each step between two averagings, where these are not set.
+Persistent chains keep the early one where none is set: they have to follow the weights, and at a
+momentum of 0.9 steps reach five times as far (measured on MNIST, 784-500, step size 0.05: a single
+epoch at 0.9 after five at 0.5 cost 100 nats of log-likelihood).
+"""
 
-The fewer rows a step has, the noisier it is, and what partitions learn from noise they lose when
-they are averaged: measured at momentum 0.9, one averaging a pass left the reconstruction error 20
-to 35 % higher over eight partitions than over one, averaging every 20 steps 12 %, every 4 steps 4
-%, with steps of 8 to 32 rows; the driver's own momentum did not make up for it.
+LOCAL_STEPS = 1.5
+"""Steps between two averagings: so many times the rows of a step, times 1 - momentum, over the
+number of partitions.
+
+What partitions learn from their chains' noise is lost when they are averaged. The noise grows with
+the steps in between, with the partitions, with fewer rows to a step, and as far as momentum
+carries each step. The driver's own momentum does not make up for what is lost.
 """
 
 MOMENTUM_SCHEDULES = ("step", "linear", "constant")
@@ -203,10 +209,13 @@ class MachineTraining(MachineParams, HasTraining, HasInitialWeights, HasRegParam
 
     def _rounds(self, blocks: Blocks) -> Minibatch:
         """Return how minibatch rounds go over these blocks."""
-        steps = self.getStepsPerRound()
+        steps: int | _LocalSteps = self.getStepsPerRound()
+        filled = sum(map(bool, blocks.partition_rows))
         # One partition has nothing to average before the end of a pass.
-        if not steps and sum(map(bool, blocks.partition_rows)) > 1:
-            steps = max(1, self.getBlockSize() // ROWS_PER_STEP)
+        if not steps and filled > 1:
+            steps = _LocalSteps(LOCAL_STEPS * self.getBlockSize() / filled, self._momentum())
+            if steps.largest == 1:
+                steps = 1
         return replace(self._minibatch(), steps_per_round=steps, outer=None)
 
     def _optimizer(self) -> SGD:
@@ -218,9 +227,27 @@ class MachineTraining(MachineParams, HasTraining, HasInitialWeights, HasRegParam
 
     def _momentum(self) -> Schedule:
         last = self.getMomentum()
+        if self.getPersistent() and not self.isSet(self.momentum):
+            last = EARLY_MOMENTUM
         early = min(EARLY_MOMENTUM, last)
         if self.getMomentumSchedule() == "linear":
             return linear(early, last)
         if self.getMomentumSchedule() == "constant" or early == last:
             return constant(last)
         return step(early, last / early, (EARLY_EPOCHS / max(self.getMaxIter(), 1),))
+
+
+@dataclass(frozen=True)
+class _LocalSteps:
+    """The steps between two averagings as momentum goes: `scale` times 1 - momentum, or 1."""
+
+    scale: float
+    momentum: Schedule
+
+    @property
+    def largest(self) -> int:
+        """The most steps that there will be: momentum never falls."""
+        return self(0.0)
+
+    def __call__(self, progress: float) -> int:
+        return math.ceil(self.scale * (1 - self.momentum(progress)))

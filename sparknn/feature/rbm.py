@@ -62,7 +62,7 @@ class RBM(Estimator, Trainable, MachineTraining):
     stepSizeSchedule : str, default "constant"
         "linear" and "cosine" fall to zero over the epochs, "step" to a tenth after half of them
         and a hundredth after three quarters, "inverseTime" to a tenth.
-    momentum : float, default 0.9
+    momentum : float, default 0.9, where persistent is set 0.5
     momentumSchedule : str, default "step"
         0.5 for 5 epochs, then `momentum`; "linear": from 0.5 to `momentum`; "constant".
     regParam : float, default 0.0
@@ -77,8 +77,8 @@ class RBM(Estimator, Trainable, MachineTraining):
         Epochs.
     stepsPerRound : int, default 0
         1: gradients of all partitions are added up at every step. More: each partition takes so
-        many steps on its own rows before parameters are averaged; 0: an eighth of blockSize. Over
-        few partitions that are large, more steps save Spark jobs and cost little.
+        many steps on its own rows before parameters are averaged; 0: 1.5 blockSize (1 - momentum),
+        divided by the partitions. More steps save Spark jobs and cost accuracy.
     initialWeights : Vector, optional
         Weights (visible, hidden) row by row, hidden biases, visible biases. By default normal
         weights of deviation 0.01, hidden biases of 0 and visible biases that give the columns'

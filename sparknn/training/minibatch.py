@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,8 @@ class Minibatch:
     """How minibatch rounds go.
 
     epochs: passes over the data. batch: mean rows per partition and step. steps_per_round: local
-    steps between two averagings; 1 adds gradients up at every step, 0 averages once a pass.
+    steps between two averagings; 1 adds gradients up at every step, 0 averages once a pass; or a
+    function that returns their number for the progress at an epoch's start, from 0 to below 1.
     seed: of the order of chunks and of what is drawn. tol: relative change of the epoch's loss at
     which to stop. outer: rate and momentum of the driver's Nesterov step on averaged parameters,
     each partition's own momentum starting at zero; None: the averages are taken as they are, of
@@ -41,10 +43,15 @@ class Minibatch:
 
     epochs: int
     batch: int
-    steps_per_round: int = 0
+    steps_per_round: int | Callable[[float], int] = 0
     seed: int = 0
     tol: float = 0.0
     outer: tuple[float, float] | None = (OUTER_RATE, OUTER_MOMENTUM)
+
+    def length(self, epoch: int, steps: int) -> int:
+        """Return the steps between two averagings in an epoch of so many."""
+        wanted = self.steps_per_round
+        return (wanted(epoch / self.epochs) if callable(wanted) else wanted) or steps
 
 
 class MinibatchFit(Fit):
@@ -144,7 +151,7 @@ class MinibatchFit(Fit):
         self.fitted.rounds.append(
             Round(self.epoch + 1, loss, outcome.compute, outcome.other, self.batch)
         )
-        self.first += self.settings.steps_per_round or self.steps
+        self.first += self.settings.length(self.epoch, self.steps)
         if self.first < self.steps:
             return False
         self._end_epoch()
@@ -211,6 +218,7 @@ class _Steps:
         self.objective, self.penalty, self.optimizer = objective, penalty, optimizer
         self.settings, self.steps, self.mean_weight = settings, steps, mean_weight
         self.synchronous, self.carries = synchronous, carries
+        self.accumulates = getattr(objective, "accumulates", False) and optimizer.gathers()
 
     def __getstate__(self) -> dict:
         # The driver's optimizer state is not the visits': those begin with their own.
@@ -280,7 +288,7 @@ class _Steps:
             optimizer.state = result[objective.size :].reshape(optimizer.state.shape)
         out: np.ndarray = np.empty(objective.size, objective.dtype)
         loss, used = 0.0, 0
-        last = min(first + (self.settings.steps_per_round or self.steps), self.steps)
+        last = min(first + self.settings.length(epoch, self.steps), self.steps)
         order = self._order(epoch, partition)
         for step in range(first, last):
             chunk = self._chunk(rows, order[step])
@@ -289,6 +297,7 @@ class _Steps:
                 count = epoch * self.steps + step
                 loss += chunk.length * self._descend(theta, chunk, out, random, chains, count)
                 used += chunk.length
+        optimizer.settle()
         return Answer(float(used), result, loss / used if used else 0.0)
 
     def _descend(
@@ -303,21 +312,16 @@ class _Steps:
         """Take one step, in place, on a chunk that has rows; return its loss."""
         objective: Any = self.objective
         progress = count / (self.settings.epochs * self.steps)
-        blend = None
-        if chunk.weights is None and getattr(objective, "accumulates", False):
-            blend = self.optimizer.blend(progress)
-        if blend is None:
+        if chunk.weights is None and self.accumulates:
+            scale = self.optimizer.gather(progress)
+            move = self.optimizer.state[0]
+            loss, _ = objective.gradient(theta, chunk, move, random, *chains, scale=scale)
+            self.penalty.add_gradient(theta, move, scale)
+            self.optimizer.follow(theta)
+        else:
             loss, _ = self._evaluate(theta, chunk, out, random, chains)
             self.penalty.add_gradient(theta, out)
             self.optimizer.step(theta, out, progress, count)
-        else:
-            keep, scale = blend
-            move = self.optimizer.state[0]
-            loss, _ = objective.gradient(
-                theta, chunk, move, random, *chains, keep=keep, scale=scale
-            )
-            self.penalty.add_gradient(theta, move, scale)
-            theta += move
         _project(objective, theta)
         return loss
 
