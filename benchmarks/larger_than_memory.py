@@ -35,6 +35,11 @@ COLUMNS, FILES, GROUP_ROWS = 250, 10, 50_000
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
 
 
+def say(what: str) -> None:
+    """Tell on standard error what comes next, and when."""
+    click.echo(f"{time.strftime('%H:%M:%S')} {what}", err=True)
+
+
 def generate(folder: Path, rows: int) -> None:
     """Write Parquet whose label depends on the features; a tenth of the rows to a file."""
     folder.mkdir(parents=True)
@@ -96,6 +101,7 @@ def train(paths: list[Path], rate: float, epochs: int, partitions: int | None) -
     """Train on a tenth for the rates, then on all; `rate` is the disk's."""
     size = sum(path.stat().st_size for path in paths)
     with local_session(2, "1g") as session:
+        say("training on a tenth, twice")
         fit(session, paths[:1], 1, partitions)
         forget(paths[1])
         _, part = fit(session, paths[1:2], 3, partitions)
@@ -103,6 +109,7 @@ def train(paths: list[Path], rate: float, epochs: int, partitions: int | None) -
         compute = len(paths) * min(each.compute for each in part.summary().history)
         for path in paths:
             forget(path)
+        say("training on all")
         wall, model = fit(session, paths, epochs, partitions)
         summary = model.summary()
         best = size / packing + epochs * max(compute, size / rate)
@@ -130,10 +137,12 @@ def job(name: str, *options: str) -> dict[str, Any]:
 def score(folder: Path, files: list[Path]) -> dict[str, Any]:
     """Put a small model that a job has trained on a tenth to all rows, and write what it says."""
     model, output = str(folder / "model"), str(folder / "scored")
+    say("a model for scoring")
     job("train_mlp", "--input", str(files[0]), "--features", "features", "--hidden", "16",
         "--solver", "sgd", "--max-iter", "1", "--drop", "id", "--output", model)  # fmt: skip
     for path in files:
         forget(path)
+    say("scoring all")
     said = job(
         "predict", "--model", model, "--input", str(files[0].parent), "--keep", "id",
         "--output", output,
@@ -150,12 +159,14 @@ def measure(folder: Path, rows: int, epochs: int, partitions: int | None) -> dic
     """Everything that is to happen under the limit."""
     local = folder / "local"
     os.environ["SPARK_LOCAL_DIRS"] = str(local)
+    say("generating")
     began = time.perf_counter()
     generate(folder / "rows", rows)
     seconds = time.perf_counter() - began
     files = sorted((folder / "rows").iterdir())
     for path in files:
         forget(path)
+    say("reading half, for the disk's rate")
     rate = disk_rate(files[: FILES // 2])
     result = {
         "GB": round(sum(path.stat().st_size for path in files) / 1e9, 2),
@@ -163,7 +174,10 @@ def measure(folder: Path, rows: int, epochs: int, partitions: int | None) -> dic
         "generate_s": round(seconds, 1),
         "partitions": partitions,
     }
-    return {**result, **train(files, rate, epochs, partitions), **score(folder, files)}
+    result.update(train(files, rate, epochs, partitions))
+    result.update(score(folder, files))
+    say("done")
+    return result
 
 
 @click.command(help=__doc__)

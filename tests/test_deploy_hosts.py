@@ -13,7 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hosts.cluster import BUCKET, GROUP, PREFIX, SECRET, build_boot_files, cluster, until
+from hosts.cluster import (
+    BUCKET,
+    GROUP,
+    PATIENCE,
+    PREFIX,
+    SECRET,
+    build_boot_files,
+    cluster,
+    until,
+)
 from hosts.lab import why_not
 
 from deploy.node import layout
@@ -131,7 +140,7 @@ def test_the_shell_is_pyspark_on_the_cluster(machines):
 def test_a_killed_job_ends_with_its_spark_and_says_so(lab, machines):
     master = machines[0]
     submit_training(lab, master, "doomed")
-    until(lambda: "doomed/train_mlp.py" in processes(master), 30)
+    until(lambda: "doomed/train_mlp.py" in processes(master), 60)
     master.run("sparknn-node kill doomed")
     assert lab.wait(master, "doomed", 10)["state"] == "killed"
     assert "doomed/train_mlp.py" not in processes(master)
@@ -186,12 +195,13 @@ def test_a_spot_notice_in_mid_fit_leaves_the_weights_unchanged(lab, machines, tr
     master, _, victim = machines
     submit_training(lab, master, "noticed")
     # An executor that has not yet joined would not hear of it: its rounds have begun by then.
-    until(lambda: re.search(r"Job [2-9]\d finished", lab.output(master, "noticed")), 300)
+    until(lambda: re.search(r"Job [2-9]\d finished", lab.output(master, "noticed")), PATIENCE)
     assert "CoarseGrainedExecutorBackend" in processes(victim)
     lab.lab.tell("spot", {victim.name: '{"action": "terminate"}'})
     about = lab.wait(master, "noticed")
     assert about["exit"] == 0, lab.output(master, "noticed")
     assert "ecommission" in victim.run("cat /var/log/units/sparknn-worker.service").stdout
+    assert "is now DECOMMISSIONED" in master.run("sparknn-node logs noticed").stdout
     expected, found = (weights(lab, job, tmp_path) for job in ("first", "noticed"))
     np.testing.assert_array_equal(found, expected)
 
