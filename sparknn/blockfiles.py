@@ -6,9 +6,11 @@ everything else stands in the block's descriptor. Nothing here knows Spark.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -82,16 +84,39 @@ class Block:
         try:
             if os.path.getsize(self.path) != self.rows * self.columns * 4:
                 return None
-            data = np.memmap(self.path, np.float32, "r", shape=(self.rows, self.columns))
+            with open(self.path, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
-        return self._rows(data.view(np.ndarray))
+        data = np.frombuffer(mapped, np.float32).reshape(self.rows, self.columns)
+        return self._rows(data)._replace(announce=_Announced(mapped, 4 * self.columns))
 
     def _rows(self, data: np.ndarray) -> Rows:
         features = data[:, : self.features]
         targets = data[:, self.features : self.features + self.targets]
         weights = data[:, -1] if self.weighted else None
         return Rows(features, targets if self.targets else features, weights, self.offset)
+
+
+class _Announced:
+    """Has the system read rows of a mapped file, `row_bytes` each, before they are visited.
+
+    A page that is not in memory would bring in the megabytes round it. Of those an order that is
+    shuffled uses little before a block larger than memory has driven them out.
+    """
+
+    def __init__(self, mapped: mmap.mmap, row_bytes: int):
+        self.mapped, self.row_bytes = mapped, row_bytes
+        self.began = False
+
+    def __call__(self, start: int, stop: int) -> None:
+        if start == stop or not hasattr(mmap, "MADV_WILLNEED"):  # Windows has none
+            return
+        if not self.began:
+            self.mapped.madvise(mmap.MADV_RANDOM)
+            self.began = True
+        first = start * self.row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+        self.mapped.madvise(mmap.MADV_WILLNEED, first, stop * self.row_bytes - first)
 
 
 @dataclass(frozen=True)
@@ -169,6 +194,8 @@ class BlockWriter:
         self.features = self.rows = self.checksum = 0
         self.weight = self.weight_squares = 0.0
         self.sums, self.squares = _nothing(), _nothing()
+        # Labels and weights: read back from the file they would bring all of its pages along.
+        self.labelled: list[np.ndarray] = []
         self._open()
 
     def __enter__(self) -> BlockWriter:
@@ -204,7 +231,13 @@ class BlockWriter:
         check_space(self.path, data.nbytes)
         self.file.write(data.data)
         self.checksum = zlib.crc32(data.data, self.checksum)
+        self._remember(data[:, self.features :])
         self.rows += len(rows)
+
+    def _remember(self, rest: np.ndarray) -> None:
+        """Keep the label and the weight of rows whose only target may be a label."""
+        if self.targets == 1:
+            self.labelled.append(rest.astype(np.float32))
 
     def _weigh(self, weights: np.ndarray) -> None:
         self.weight += float(weights.sum())
@@ -230,11 +263,16 @@ class BlockWriter:
         self._close()
         os.replace(self.path + ".part", self.path)
         block = self._block()
-        rows = block.open()
         histogram = segments = None
-        if rows is not None and self.rows:
-            histogram = _histogram(rows) if classes else None
-            segments = _segments(rows, classes) if compare else None
+        if self.rows and classes:
+            rest = np.concatenate(self.labelled)
+            labels = rest[:, 0].astype(np.intp)
+            weights = rest[:, -1] if self.weighted else None
+            histogram = np.bincount(labels, weights).astype(np.float64)
+            segments = _class_segments(labels) if compare else None
+        elif self.rows and compare:
+            rows = block.open()
+            segments = None if rows is None else _segments(rows)
         summary = replace(
             report,
             weight=self.weight,
@@ -268,32 +306,33 @@ def check_space(path: str, needed: int) -> None:
         )
 
 
-def _histogram(rows: Rows) -> np.ndarray:
-    labels = rows.targets[:, 0].astype(np.intp)
-    return np.bincount(labels, weights=rows.weights).astype(np.float64)
+def _spans(rows: int) -> Iterator[tuple[int, int]]:
+    """Yield where each segment of so many rows begins and ends; none is empty."""
+    bounds = np.linspace(0, rows, SEGMENTS + 1).astype(np.int64)
+    return ((start, stop) for start, stop in pairwise(bounds.tolist()) if start < stop)
 
 
-def _segments(rows: Rows, classes: bool) -> np.ndarray:
+def _class_segments(labels: np.ndarray) -> np.ndarray:
+    """Describe each segment by its rows and the classes' shares: means of 0 and 1, and squares."""
+    most = int(labels.max()) + 1
+    described = []
+    for start, stop in _spans(len(labels)):
+        shares = np.bincount(labels[start:stop], minlength=most) / (stop - start)
+        described.append(np.concatenate([[stop - start], shares, shares]))
+    return np.array(described)
+
+
+def _segments(rows: Rows) -> np.ndarray:
     """Describe each segment by its rows, means and mean squares, as `Summary.segments` has them."""
-    bounds = np.linspace(0, rows.length, SEGMENTS + 1).astype(np.int64)
     described = []
     # Each block has an offset of its own; what is compared is the features as they were.
     offset = rows.offset if rows.offset is not None and rows.offset.any() else None
-    if classes:
-        labels = rows.targets[:, 0].astype(np.intp)
-        most = int(labels.max()) + 1
-    for start, stop in pairwise(bounds):
-        if start == stop:
-            continue
-        if classes:
-            means = np.bincount(labels[start:stop], minlength=most) / (stop - start)
-            squares = means
-        else:
-            part = rows.between(start, stop)
-            compared = [part.features if offset is None else part.features + offset]
-            if part.targets is not part.features:
-                compared.append(part.targets)
-            means, squares = np.hstack([_means(values) for values in compared])
+    for start, stop in _spans(rows.length):
+        part = rows.between(start, stop)
+        compared = [part.features if offset is None else part.features + offset]
+        if part.targets is not part.features:
+            compared.append(part.targets)
+        means, squares = np.hstack([_means(values) for values in compared])
         described.append(np.concatenate([[stop - start], means, squares]))
     return np.array(described)
 

@@ -5,7 +5,7 @@ The cluster's floor trains anything that is an `Objective`; it never learns whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -29,12 +29,15 @@ class Rows(NamedTuple):
     targets: (rows, targets) float array.
     weights: (rows,) float array, or None where all rows weigh the same.
     offset: (features,) float64 array, or None where nothing was subtracted.
+    announce: begins to bring rows from `start` up to `stop` into memory, for who will visit parts
+        in no order; None where that is nothing to think of.
     """
 
     features: Any
     targets: Any
     weights: np.ndarray | None = None
     offset: np.ndarray | None = None
+    announce: Callable[[int, int], None] | None = None
 
     @property
     def length(self) -> int:

@@ -114,6 +114,7 @@ class SparseWriter(BlockWriter):
             }
         )
         self.stored += features.nnz
+        self._remember(rest)
         self.rows += len(rows)
 
     def _write(self, parts: dict[str, np.ndarray]) -> None:

@@ -19,6 +19,14 @@ TESTS = Path(__file__).resolve().parent
 os.environ["SPARK_SUBMIT_OPTS"] = jvm.options()
 
 
+LONGEST = "test_deploy_hosts.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest and waits most: others run beside it."""
+    items.sort(key=lambda item: item.path.name != LONGEST)
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A local session with two cores, whose block files lie in a directory of its own."""

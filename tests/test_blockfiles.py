@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import pickle
 import shutil
+import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +108,36 @@ def test_a_descriptor_travels_and_opens_elsewhere(tmp_path):
     result = packed(tmp_path, [some_rows()], moments=True, compare=True)
     rows = pickle.loads(pickle.dumps(result)).block.open()
     np.testing.assert_array_equal(rows.features, result.block.open().features)
+
+
+def resident(array):
+    """Return which pages of a mapped array, contiguous from its start, are in memory."""
+    start = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    size = array.ctypes.data + array.nbytes - start
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(start), ctypes.c_size_t(size), pages) == 0
+    return np.frombuffer(pages, np.uint8) & 1 == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for what is in memory")
+def test_rows_that_are_announced_are_read_and_no_others(tmp_path):
+    block = packed(tmp_path, [np.ones((8000, 1000), np.float32)], targets=0).block
+    with open(block.path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    rows = block.open()
+    if resident(rows.features).any():
+        pytest.skip("files lie in memory here")
+    rows.announce(4000, 4100)
+    wanted = rows.features[4000:4100]
+    for _ in range(100):
+        if resident(wanted).all():
+            break
+        time.sleep(0.1)
+    assert resident(wanted).all()
+    # Where nothing is announced, a page that is missed brings along its neighbours.
+    rows.features[7000:7001].sum()
+    assert resident(rows.features).sum() < 130
 
 
 def large_columns(count=400):

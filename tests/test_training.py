@@ -2,6 +2,7 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from sparknn.objective import L2, Rows
 from sparknn.optimizers import linear
 from sparknn.solvers import LBFGS, GradientDescent
 from sparknn.training import Minibatch, fit_full_batch, fit_minibatch
+from sparknn.training.minibatch import MinibatchFit
 
 SIZES = [230, 101, 168]
 """Rows of the partitions below: no multiples of the batch, nor of one another."""
@@ -106,6 +108,33 @@ def numpy_loop(network, rows, optimizer, theta, settings, penalty, steps) -> tup
                 optimizer.step(theta, out, done / (settings.epochs * steps), done)
                 losses.append(loss)
     return theta, losses
+
+
+@pytest.mark.parametrize("steps_per_round", [1, 0, 3])
+def test_every_chunk_is_announced_before_it_is_visited(steps_per_round):
+    said = []
+
+    class Watched(Network):
+        def gradient(self, theta, rows, out, random=None):
+            said.append(("visited", *rows.features[[0, -1], 0].astype(int)))
+            return super().gradient(theta, rows, out, random)
+
+    table = drawn(500)
+    table[:, 0] = np.arange(500)
+    rows = as_rows(table)._replace(announce=lambda a, b: said.append(("announced", a, b - 1)))
+    blocks = SimpleNamespace(
+        rows=500, partition_rows=[500], weight=500.0, skipped=0, cluster=SimpleNamespace(threads=1)
+    )
+    network = Watched([3, 3])
+    settings = Minibatch(1, 5, steps_per_round)
+    fit = MinibatchFit(blocks, network, L2(), SGD(1e-9), network.initial(1), settings)
+    for first in range(0, 100, steps_per_round or 100):
+        fit.visitor(fit.ask().parameters, (0, first), 0, rows, None)
+    visits = [span for what, *span in said if what == "visited"]
+    assert [span for what, *span in said if what == "announced"] == visits
+    assert sorted(visits) == [[5 * number, 5 * number + 4] for number in range(100)]
+    for span in visits:
+        assert said.index(("announced", *span)) < said.index(("visited", *span))
 
 
 @pytest.mark.parametrize("steps_per_round", [1, 0, 3])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ logger = logging.getLogger("sparknn")
 
 FEW_STEPS = 20
 """Steps an epoch below which the global batch is large for the data."""
+
+AHEAD_BYTES = 2**22
+"""Of the rows that are to come, what is announced to the disk."""
 
 OUTER_RATE, OUTER_MOMENTUM = 0.9, 0.6
 """The driver's Nesterov step on averaged parameters (measured: as good as syncing each step)."""
@@ -250,7 +253,7 @@ class _Steps:
         self, theta: np.ndarray, epoch: int, step: int, partition: int, rows: Rows, chains: list
     ) -> Answer:
         out: np.ndarray = np.empty(self.objective.size, self.objective.dtype)
-        chunk = self._chunk(rows, self._order(epoch, partition)[step])
+        chunk = next(self._chunks(rows, self._order(epoch, partition), step, step + 1))
         random = self._random(epoch, partition, step)
         loss, used = self._evaluate(theta, chunk, out, random, chains)
         return Answer(float(used), out, loss)
@@ -289,9 +292,8 @@ class _Steps:
         out: np.ndarray = np.empty(objective.size, objective.dtype)
         loss, used = 0.0, 0
         last = min(first + self.settings.length(epoch, self.steps), self.steps)
-        order = self._order(epoch, partition)
-        for step in range(first, last):
-            chunk = self._chunk(rows, order[step])
+        chunks = self._chunks(rows, self._order(epoch, partition), first, last)
+        for step, chunk in enumerate(chunks, first):
             random = self._random(epoch, partition, step)
             if chunk.length:
                 count = epoch * self.steps + step
@@ -329,10 +331,23 @@ class _Steps:
         """Return the order in which an epoch visits a partition's chunks."""
         return self._generator(epoch, partition).permutation(self.steps)
 
-    def _chunk(self, rows: Rows, number: int) -> Rows:
-        """Return one of `steps` chunks of nearly equal size."""
-        count = rows.length
-        return rows.between(number * count // self.steps, (number + 1) * count // self.steps)
+    def _chunks(self, rows: Rows, order: np.ndarray, first: int, last: int) -> Iterator[Rows]:
+        """Yield the chunks of steps `first` up to `last`, some announced before their turn.
+
+        All `steps` chunks are of nearly equal size.
+        """
+        bounds = np.arange(self.steps + 1) * rows.length // self.steps
+        spans = [(int(bounds[number]), int(bounds[number + 1])) for number in order[first:last]]
+        announce, ahead = rows.announce, 0
+        if announce is not None:
+            chunk_bytes = rows.features.strides[0] * rows.length // self.steps
+            ahead = min(max(AHEAD_BYTES // max(chunk_bytes, 1), 1), 64)
+            for span in spans[:ahead]:
+                announce(*span)
+        for place, span in enumerate(spans):
+            if announce is not None and place + ahead < len(spans):
+                announce(*spans[place + ahead])
+            yield rows.between(*span)
 
     def _random(self, epoch: int, partition: int, step: int) -> np.random.Generator | None:
         if not getattr(self.objective, "stochastic", False):

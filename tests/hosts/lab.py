@@ -101,7 +101,7 @@ class Host:
     def run(self, command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the host as root, as Systems Manager's agent would."""
         done = subprocess.run(
-            enter(self.pid, command), capture_output=True, text=True, check=False, timeout=120
+            enter(self.pid, command), capture_output=True, text=True, check=False, timeout=300
         )
         if check and done.returncode:
             raise RuntimeError(f"{self.name}: {command}\n{done.stdout}\n{done.stderr}")
