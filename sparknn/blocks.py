@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 from pyspark import RDD, StorageLevel
-from pyspark.serializers import BatchedSerializer, CPickleSerializer
 from pyspark.sql import Column, DataFrame
 
 from sparknn.blockfiles import Packed, Summary
@@ -21,7 +20,7 @@ from sparknn.cluster import Cluster, unless_stopped
 from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
 from sparknn.eviction import evict
-from sparknn.packing import Packer, Source, nothing_packed
+from sparknn.packing import ONE, Packer, Source, nothing_packed
 from sparknn.rows import WIDEST, Layout, better_sparse, pair
 from sparknn.sweeping import new_directory, sweep
 from sparknn.vectors import mean_stored
@@ -272,9 +271,15 @@ def inspect(cluster: Cluster, data: DataFrame, layout: Layout, columns: Sequence
 def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blocks:
     """Run the packing and check what came of it."""
     cluster.checkpoint()
-    rdd = resident(rdd.mapPartitions(_one))
+    rdd = resident(rdd)
     try:
         items = rdd.collect()
+        if len(items) < partitions:
+            # Nobody packed what holds no rows.
+            bare, rdd = rdd, resident(rdd.mapPartitions(_one))
+            items = rdd.collect()
+            # A block that is lost is to be packed anew, from the rows.
+            bare.unpersist()
         check_packed(items, packer.source.layout)
         blocks = Blocks(cluster, rdd, items, packer.directory)
     except BaseException:
@@ -290,9 +295,7 @@ def _collect(cluster: Cluster, rdd: RDD, packer: Packer, partitions: int) -> Blo
 
 def resident(descriptors: RDD) -> RDD:
     """Return an RDD of one descriptor to a partition as one that Spark caches."""
-    # One at a time, so that rounds can zip them with what else they send to each partition.
-    single = BatchedSerializer(CPickleSerializer(), 1)
-    return descriptors._reserialize(single).persist(StorageLevel.MEMORY_AND_DISK)
+    return descriptors._reserialize(ONE).persist(StorageLevel.MEMORY_AND_DISK)
 
 
 def _one(packed: Iterator[Packed]) -> Iterator[Packed]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
@@ -50,6 +50,12 @@ ENDING_SECONDS = 10
 VISITS = 4
 """How often a job is repeated for executors that it has not reached."""
 
+SIMPLIFIED = "SPARK_SIMPLIFIED_TRACEBACK"
+"""Environment variable of the Python workers of SQL's functions, and not of RDDs'."""
+
+LOOKED_UP = ("PythonRDD", "PythonUtils", "SimplePythonFunction")
+"""Classes of the JVM that pyspark asks for by their bare names in every job."""
+
 LAST_JOBS = 20
 """The jobs of a fit whose tasks may still be running when it fails: its last ones."""
 
@@ -74,6 +80,8 @@ class Cluster:
 
     _prepared: ClassVar[set[str]] = set()
     _preparing: ClassVar[threading.Lock] = threading.Lock()
+    _sharing: ClassVar[threading.Lock] = threading.Lock()
+    _sharers: ClassVar[int] = 0
 
     def __init__(self, session: SparkSession):
         if not isinstance(getattr(session, "sparkContext", None), SparkContext):
@@ -85,6 +93,7 @@ class Cluster:
         self.context: SparkContext = session.sparkContext
         self.tag = f"sparknn-{uuid.uuid4().hex}"
         self._interrupted = False
+        _look_up(self.context._jvm)
 
     @cached_property
     def local(self) -> bool:
@@ -116,7 +125,8 @@ class Cluster:
     @cached_property
     def threads(self) -> int:
         """The cores that one task has, and so its threads of linear algebra."""
-        return int(self.context.getConf().get("spark.task.cpus", "1"))
+        # Not by `getConf`, which copies all settings: every transform asks.
+        return int(self.session.conf.get("spark.task.cpus", "1"))
 
     @cached_property
     def result_limit(self) -> int:
@@ -197,13 +207,44 @@ class Cluster:
 
     @contextlib.contextmanager
     def described(self, text: str) -> Iterator[None]:
-        """Describe the jobs started inside as `text`, in the Spark UI."""
+        """Describe the jobs started inside as `text`, in the Spark UI; they share SQL's workers."""
         before = self.context.getLocalProperty("spark.job.description")
         self.context.setJobDescription(text)
         try:
-            yield
+            with self._one_kind_of_workers():
+                yield
         finally:
             self.context.setLocalProperty("spark.job.description", before)
+
+    @contextlib.contextmanager
+    def _one_kind_of_workers(self) -> Iterator[None]:
+        """Have the RDD functions made inside run in the Python workers of SQL's functions.
+
+        Spark starts workers for each environment that functions want, and SQL's have one variable
+        more. Two kinds would take twice the time, seconds, to start and import all that is needed,
+        and twice the memory.
+        """
+        with self._sharing:
+            self._share(1)
+        try:
+            yield
+        finally:
+            with self._sharing:
+                self._share(-1)
+
+    def _share(self, change: int) -> None:
+        """Count who wants the variable, and set it as long as there is one."""
+        Cluster._sharers += change
+        others = {k: v for k, v in self.context.environment.items() if k != SIMPLIFIED}
+        # A new dictionary each time: another thread may be going through the old one.
+        wanted = self._sharers and self._simplified
+        self.context.environment = {**others, SIMPLIFIED: "1"} if wanted else others
+
+    @cached_property
+    def _simplified(self) -> bool:
+        """Whether SQL's functions have the variable, as they do by default."""
+        setting = "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled"
+        return self.session.conf.get(setting, "true") == "true"
 
     def run(self, body: Callable[[], T]) -> T:
         """Call `body` in a thread of its own, so that Ctrl-C can cancel its jobs cleanly.
@@ -314,6 +355,14 @@ class Cluster:
                 return results
         logger.debug("reached %d executors of %d", len(reached), self.executors)
         return results
+
+
+def _look_up(jvm: Any) -> None:
+    """Have py4j's view of the JVM remember classes, which it looks for a millisecond each time."""
+    for name in LOOKED_UP:
+        if name not in vars(jvm):
+            with contextlib.suppress(Py4JError):
+                setattr(jvm, name, getattr(jvm, name))
 
 
 def _lingering(task: Callable[[], T], seconds: float) -> Callable[[int], tuple[str, T]]:

@@ -6,7 +6,6 @@ DataFrames work. Nothing is computed until the columns are used.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -86,12 +85,12 @@ def with_predictions(
     cluster = Cluster(dataset.sparkSession)
     cluster.prepare()
     (column,), _ = feature_columns(dataset, features)
-    held = f"prediction_{uuid.uuid4().hex}"
     vectors = isinstance(column_type(dataset, features), VectorUDT)
     compute = _column_function(predict, width, wanted, cluster.threads, vectors)
-    computed = dataset.select("*", compute(column).alias(held))
-    added = [_added(F.col(held)[output.part], output) for output in wanted]
-    return computed.select("*", *added).drop(held)
+    # One function several times, which Spark calls once a row; each step on the way to a column of
+    # its own for it would have the plan analysed again, longer than a few thousand rows take.
+    prediction = compute(column)
+    return dataset.select("*", *[_added(prediction[output.part], output) for output in wanted])
 
 
 class _Computed(NamedTuple):

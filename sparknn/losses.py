@@ -55,14 +55,17 @@ class SoftmaxCrossEntropy(Loss):
 
     def value_and_delta(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         rows = np.arange(len(scores))
-        scores -= scores.max(axis=1, keepdims=True)
         labels = targets[:, 0].astype(np.intp)
-        label_scores = scores[rows, labels]
-        np.exp(scores, out=scores)
-        totals = scores.sum(axis=1, keepdims=True)
-        scores /= totals
-        scores[rows, labels] -= 1
-        return np.log(totals[:, 0]) - label_scores
+        # A class at a time: along the few classes of a row NumPy takes half as long again.
+        classes = np.ascontiguousarray(scores.T)
+        classes -= classes.max(axis=0)
+        label_scores = classes[labels, rows]
+        np.exp(classes, out=classes)
+        totals = classes.sum(axis=0)
+        classes /= totals
+        classes[labels, rows] -= 1
+        scores[:] = classes.T
+        return np.log(totals) - label_scores
 
     def outputs(self, scores: np.ndarray) -> None:
         scores -= scores.max(axis=1, keepdims=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import RDD, TaskContext
-from pyspark.serializers import CPickleSerializer
+from pyspark.serializers import BatchedSerializer, CPickleSerializer
 from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
@@ -33,6 +33,9 @@ BATCH_ROWS = 1000
 
 SPARSE_ROWS = 4000
 """Rows of a batch at the most where a few of the first tell how large sparse ones are."""
+
+ONE = BatchedSerializer(CPickleSerializer(), 1)
+"""Of RDDs of descriptors: one at a time, so that rounds can zip them with what else they send."""
 
 RECORD = "packed binary"
 DEALT = "key bigint, row binary, packed binary"
@@ -72,7 +75,7 @@ class Packer:
         if isinstance(rows, RDD):
             return rows.mapPartitionsWithIndex(self._pack_objects)
         rows = _in_small_batches(rows, self.source.layout)
-        return rows.mapInArrow(self._pack_batches, RECORD).rdd.map(_unpickled)
+        return _descriptors(rows.mapInArrow(self._pack_batches, RECORD))
 
     def dealt(self, cluster: Cluster, rows: DataFrame | RDD, partitions: int) -> RDD:
         """Return the RDD that deals all rows out to `partitions` blocks by their keys."""
@@ -84,12 +87,12 @@ class Packer:
             rows = _in_small_batches(rows, self.source.layout)
             keyed = rows.mapInArrow(self._key_batches, DEALT)
         dealt = _in_small_batches(keyed.repartition(partitions, "key"), self.source.layout)
-        return dealt.mapInArrow(self._assemble, RECORD).rdd.map(_unpickled)
+        return _descriptors(dealt.mapInArrow(self._assemble, RECORD))
 
     def looked_at(self, rows: DataFrame) -> RDD:
         """Return the RDD that checks each partition's rows and writes nothing."""
         rows = _in_small_batches(rows, self.source.layout)
-        return rows.mapInArrow(self._look, RECORD).rdd.map(_unpickled)
+        return _descriptors(rows.mapInArrow(self._look, RECORD))
 
     def _parser(self) -> Parser:
         return Parser(self.source.layout, self.dtype)
@@ -273,12 +276,21 @@ def _pickled(value) -> bytes:
     return _serializer.dumps(value)
 
 
-def _unpickled(row) -> Packed:
-    return _serializer.loads(bytes(row[0]))
-
-
 def _record(packed: Packed) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([_pickled(packed)], pa.binary())], ["packed"])
+    """Return a descriptor as an element of an RDD that is sent one at a time, see `ONE`."""
+    return pa.RecordBatch.from_arrays([pa.array([_pickled([packed])], pa.binary())], ["packed"])
+
+
+def _descriptors(records: DataFrame) -> RDD:
+    """Return the RDD of what tasks recorded.
+
+    Their bytes are an RDD's elements as they are: to be read and pickled again they would pass
+    through a second Python worker in the same task, which takes seconds to start.
+    """
+    session = records.sparkSession
+    binary = session._jvm.org.apache.spark.sql.Encoders.BINARY()
+    elements = getattr(records._jdf, "as")(binary).toJavaRDD()
+    return RDD(elements, session.sparkContext, ONE)
 
 
 def block_directory(name: str, partition: int) -> str:

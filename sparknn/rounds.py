@@ -33,7 +33,7 @@ logger = logging.getLogger("sparknn")
 
 _serializer = CloudPickleSerializer()
 
-BROADCAST_BYTES = 2**19
+BROADCAST_BYTES = 2**18
 """Size from which parameters travel as a broadcast rather than inside the task."""
 
 ATTEMPTS = 5

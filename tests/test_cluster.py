@@ -232,3 +232,21 @@ def test_a_round_sends_each_task_its_own_state_only(cluster, spark):
             lambda partition, pairs: [(partition, [state for _, state in pairs])]
         )
         assert received.collect() == [(0, [10]), (1, [None]), (2, [20])]
+
+
+def test_jobs_run_in_the_python_workers_of_sql_functions(cluster, spark):
+    def parents(batches):
+        import pyarrow as pa
+
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"parent": [os.getppid()]})
+
+    def parent(_):
+        return os.getppid()
+
+    before = dict(cluster.context.environment)
+    sql = spark.range(1, numPartitions=1).mapInArrow(parents, "parent bigint").first().parent
+    # Two at a time, as parallel threads of a CrossValidator have it.
+    with cluster.described("outer"), Cluster(spark).described("inner"):
+        assert cluster.context.parallelize(range(1), 1).map(parent).collect() == [sql]
+    assert cluster.context.environment == before
