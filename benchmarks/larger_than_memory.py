@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,27 +156,24 @@ def score(folder: Path, files: list[Path]) -> dict[str, Any]:
     }
 
 
-def measure(folder: Path, rows: int, epochs: int, partitions: int | None) -> dict[str, Any]:
+def measure(
+    folder: Path, rows: int, epochs: int, partitions: int | None, only: str | None
+) -> dict[str, Any]:
     """Everything that is to happen under the limit."""
-    local = folder / "local"
-    os.environ["SPARK_LOCAL_DIRS"] = str(local)
-    say("generating")
-    began = time.perf_counter()
-    generate(folder / "rows", rows)
-    seconds = time.perf_counter() - began
+    os.environ["SPARK_LOCAL_DIRS"] = str(folder / "local")
+    if not (folder / "rows").exists():
+        say("generating")
+        generate(folder / "rows", rows)
     files = sorted((folder / "rows").iterdir())
     for path in files:
         forget(path)
-    say("reading half, for the disk's rate")
-    rate = disk_rate(files[: FILES // 2])
-    result = {
-        "GB": round(sum(path.stat().st_size for path in files) / 1e9, 2),
-        "rows": rows,
-        "generate_s": round(seconds, 1),
-        "partitions": partitions,
-    }
-    result.update(train(files, rate, epochs, partitions))
-    result.update(score(folder, files))
+    size = sum(path.stat().st_size for path in files)
+    result = {"GB": round(size / 1e9, 2), "rows": rows, "partitions": partitions}
+    if only != "predict":
+        say("reading half, for the disk's rate")
+        result.update(train(files, disk_rate(files[: FILES // 2]), epochs, partitions))
+    if only != "train":
+        result.update(score(folder, files))
     say("done")
     return result
 
@@ -186,32 +184,48 @@ def measure(folder: Path, rows: int, epochs: int, partitions: int | None) -> dic
 @click.option("--limit-gb", default=4.0, show_default=True)
 @click.option("--epochs", default=3, show_default=True)
 @click.option("--partitions", type=int, help="numPartitions; by default the estimator's own.")
+@click.option("--only", type=click.Choice(["train", "predict"]), help="One half of it.")
+@click.option("--keep", is_flag=True, help="Leave the rows at --path, for another call.")
 @click.option("--here", is_flag=True, hidden=True, help="Measure in this process.")
 def main(
-    path: Path, gb: float, limit_gb: float, epochs: int, partitions: int | None, here: bool
+    path: Path,
+    gb: float,
+    limit_gb: float,
+    epochs: int,
+    partitions: int | None,
+    only: str | None,
+    keep: bool,
+    here: bool,
 ) -> None:
     """Put a process of its own under the limit, and print a line of JSON."""
     if here:
-        print(json.dumps(measure(path, int(gb * 1e9 / (4 * COLUMNS)), epochs, partitions)))
+        rows = int(gb * 1e9 / (4 * COLUMNS))
+        print(json.dumps(measure(path, rows, epochs, partitions, only)))
         return
-    command = [sys.executable, *sys.argv, "--here"]
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     try:
-        try:
-            with limited(int(limit_gb * 1e9)) as group:
-                done = subprocess.run(
-                    command, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=group.enter
-                )
-                limit = {"limit_GB": limit_gb, **group.told()}
-        except NoLimit as reason:
-            click.echo(f"no limit: {reason}", err=True)
-            limit = {"limit_GB": None, "why": str(reason)}
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        print(json.dumps(under_limit([sys.executable, *sys.argv, "--here"], limit_gb)))
     finally:
-        shutil.rmtree(path)
+        for made in ("local", "model", "scored", *([] if keep else ["rows"])):
+            shutil.rmtree(path / made, ignore_errors=True)
+        if not keep:
+            path.rmdir()
+
+
+def under_limit(command: list[str], limit_gb: float) -> dict[str, Any]:
+    """Run a command under a limit, where there can be one; its closing line, and the limit's."""
+    run = partial(subprocess.run, command, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        with limited(int(limit_gb * 1e9)) as group:
+            done = run(preexec_fn=group.enter)
+            limit = {"limit_GB": limit_gb, **group.told()}
+    except NoLimit as reason:
+        click.echo(f"no limit: {reason}", err=True)
+        done = run()
+        limit = {"limit_GB": None, "why": str(reason)}
     if done.returncode:
         raise click.ClickException(f"ended with status {done.returncode}; {json.dumps(limit)}")
-    print(json.dumps({**json.loads(done.stdout.splitlines()[-1]), **limit}))
+    return {**json.loads(done.stdout.splitlines()[-1]), **limit}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ __all__ = ["SparseSpool", "Spool", "alike", "fingerprint", "row_keys"]
 
 BUCKET_BITS = 6
 
+WINDOW_BYTES = 2**24
+"""Rows that wait in memory to be written together: a run of one bucket is a 64th of it."""
+
 
 def row_keys(seed: int, partition: int, positions: np.ndarray) -> np.ndarray:
     """Return distinct pseudo-random keys, (rows,) uint64, for positions in a partition.
@@ -68,15 +71,18 @@ def _factors(columns: np.ndarray) -> np.ndarray:
 class Spool:
     """Takes keyed rows in any order and gives them back in the order of their keys.
 
-    The rows wait in a file, in buckets by the first bits of their key; one bucket at a time is
-    read and sorted, so that memory holds a small part of a block and disks are read in runs.
+    The rows wait in a file, in runs of one bucket, by the first bits of their key, to a window;
+    one bucket at a time is read and sorted, so that memory holds a small part of a block and disks
+    are read in runs of a quarter of a megabyte.
     """
 
     def __init__(self, path: str, dtype: type):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path, self.dtype = path, dtype
         self.file = open(path, "w+b")  # noqa: SIM115 - closed by __exit__
-        self.columns = self.rows = self.fingerprint = 0
+        self.columns = self.rows = self.written = self.fingerprint = 0
+        self.waiting: list[tuple[np.ndarray, Any]] = []
+        self.waiting_bytes = 0
         self.runs: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(2**BUCKET_BITS)]
 
     def __enter__(self) -> Spool:
@@ -88,26 +94,47 @@ class Spool:
 
     def add(self, keys: np.ndarray, rows: Any) -> None:
         """Append (rows, columns) with their keys, (rows,) uint64."""
+        rows = self._prepared(rows)
+        self.fingerprint += fingerprint(rows)
+        self.rows += len(rows)
+        self.waiting.append((keys, rows))
+        self.waiting_bytes += self._bytes(rows)
+        if self.waiting_bytes >= WINDOW_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the rows that wait, bucket by bucket."""
+        if not self.waiting:
+            return
+        keys = np.concatenate([keys for keys, _ in self.waiting])
+        rows = self._joined([rows for _, rows in self.waiting])
+        self.waiting, self.waiting_bytes = [], 0
         order = np.argsort(keys)
-        keys, rows = keys[order], self._written(rows[order])
+        keys = keys[order]
+        self._write_rows(rows[order])
         buckets = (keys >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
         bounds = np.searchsorted(buckets, np.arange(2**BUCKET_BITS + 1))
         for bucket, (start, stop) in enumerate(pairwise(bounds)):
             if start < stop:
-                self.runs[bucket].append((self.rows + int(start), keys[start:stop]))
-        self.fingerprint += fingerprint(rows)
-        self.rows += len(rows)
+                self.runs[bucket].append((self.written + int(start), keys[start:stop]))
+        self.written += len(keys)
 
     def decoded(self, data: np.ndarray, lengths: np.ndarray) -> Any:
         """Return rows of the bytes that they were sent as; `lengths`: bytes of each, (rows,)."""
         return data.view(self.dtype).reshape(len(lengths), -1)
 
-    def _written(self, rows: Any) -> Any:
-        """Write rows to the file and return them as they are there."""
-        rows = np.ascontiguousarray(rows, self.dtype)
+    def _prepared(self, rows: Any) -> Any:
+        return np.ascontiguousarray(rows, self.dtype)
+
+    def _bytes(self, rows: Any) -> int:
+        return rows.nbytes
+
+    def _joined(self, windows: list) -> Any:
+        return np.concatenate(windows)
+
+    def _write_rows(self, rows: Any) -> None:
         self._write(rows)
         self.columns = rows.shape[1]
-        return rows
 
     def _write(self, data: np.ndarray) -> None:
         check_space(self.path, data.nbytes)
@@ -117,6 +144,7 @@ class Spool:
         """Yield all rows, (rows, columns), by ascending key, a bucket at a time."""
         if not self.rows:
             return
+        self._flush()
         self.file.flush()
         read = self._reader()
         for runs in self.runs:
@@ -126,8 +154,20 @@ class Spool:
 
     def _reader(self) -> Callable[[list[tuple[int, int]]], Any]:
         """Return the function that reads runs of rows: of each the first row, and how many."""
-        data = np.memmap(self.path, self.dtype, "r", shape=(self.rows, self.columns))
-        return lambda runs: np.concatenate([data[first : first + rows] for first, rows in runs])
+        row_bytes = self.columns * np.dtype(self.dtype).itemsize
+
+        # Not mapped: a page that is missing would bring in the megabytes round it.
+        def read(runs: list[tuple[int, int]]) -> np.ndarray:
+            out = np.empty((sum(rows for _, rows in runs), self.columns), self.dtype)
+            into, at = memoryview(out).cast("B"), 0
+            for first, rows in runs:
+                self.file.seek(first * row_bytes)
+                at += self.file.readinto(into[at : at + rows * row_bytes])
+            if at != out.nbytes:
+                raise OSError(f"{self.path} ends too soon")
+            return out
+
+        return read
 
 
 class SparseSpool(Spool):
@@ -144,11 +184,21 @@ class SparseSpool(Spool):
     def decoded(self, data: np.ndarray, lengths: np.ndarray) -> SparseRows:
         return SparseRows.decoded(data.view(np.int32), lengths // 4, self.width, self.others)
 
-    def _written(self, rows: SparseRows) -> SparseRows:
+    def _prepared(self, rows: SparseRows) -> SparseRows:
+        return rows
+
+    def _bytes(self, rows: SparseRows) -> int:
+        # One window at a time: nothing joins them.
+        return WINDOW_BYTES
+
+    def _joined(self, windows: list[SparseRows]) -> SparseRows:
+        (only,) = windows
+        return only
+
+    def _write_rows(self, rows: SparseRows) -> None:
         words, lengths = rows.encoded()
         self._write(words)
         self.lengths.append(lengths)
-        return rows
 
     def _reader(self) -> Callable[[list[tuple[int, int]]], SparseRows]:
         lengths = np.concatenate(self.lengths)

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import kstest
 
 from sparknn.blockfiles import RESERVE_BYTES, BlockWriter, DiskFull, Summary
-from sparknn.dealing import Spool, alike, row_keys
+from sparknn.dealing import WINDOW_BYTES, Spool, alike, row_keys
 from sparknn.rows import Faults
 
 POSITIONS = np.arange(20_000)
@@ -94,6 +94,18 @@ def test_a_spool_gives_rows_by_key_however_they_came(tmp_path, parts, dtype):
     assert os.listdir(tmp_path) == []
 
 
+def test_rows_are_read_in_runs_of_many_however_small_the_pieces_were(tmp_path):
+    count = WINDOW_BYTES // 400
+    keys = row_keys(3, 0, np.arange(count))
+    rows = np.random.default_rng(0).normal(size=(count, 100)).astype(np.float32)
+    with Spool(str(tmp_path / "spool"), np.float32) as spool:
+        for piece in np.array_split(np.arange(count), 500):
+            spool.add(keys[piece], rows[piece])
+        found = np.vstack(list(spool.windows()))
+        assert sum(map(len, spool.runs)) <= 2 * len(spool.runs)
+    np.testing.assert_array_equal(found, rows[np.argsort(keys)])
+
+
 def test_a_spool_converts_rows_to_its_type(tmp_path):
     keys, rows = row_keys(0, 0, np.arange(5)), np.arange(10.0).reshape(5, 2)
     windows = spooled(tmp_path / "spool", keys, rows, [slice(None)], np.float32)
@@ -143,6 +155,7 @@ def test_a_spool_on_a_full_disk_raises_and_leaves_no_file(tmp_path, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=RESERVE_BYTES))
     with pytest.raises(DiskFull), Spool(str(tmp_path / "spool"), np.float32) as spool:
         spool.add(row_keys(0, 0, np.arange(5)), np.ones((5, 2)))
+        list(spool.windows())
     assert os.listdir(tmp_path) == []
 
 
