@@ -22,6 +22,7 @@ from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
 from sparknn.eviction import evict
 from sparknn.packing import Packer, Source, nothing_packed
+from sparknn.readers import Reader
 from sparknn.rows import WIDEST, Layout, better_sparse, pair
 from sparknn.sweeping import new_directory, sweep
 from sparknn.vectors import mean_stored
@@ -151,7 +152,7 @@ class Blocks:
 
 def pack(
     cluster: Cluster,
-    data: DataFrame | RDD,
+    data: DataFrame | RDD | Reader,
     source: Source,
     partitions: int | None = None,
     columns: Sequence[Column] = (),
@@ -161,9 +162,9 @@ def pack(
     Parameters
     ----------
     cluster : Cluster
-    data : DataFrame or RDD
+    data : DataFrame, RDD or Reader
         An RDD of (label, features) pairs or LabeledPoints, or of features where the layout has
-        no targets.
+        no targets. A Reader's rows are what the layout says.
     source : Source
     partitions : int, optional
         By default one per core, or fewer where there are few rows.
@@ -187,24 +188,22 @@ def pack(
     _require_narrow(source.layout)
     cluster.prepare()
     directory = new_directory()
-    packer = Packer(source, directory)
+    if isinstance(data, Reader):
+        packer, rows = Packer(source, directory, data.read), data.source
+    else:
+        packer, rows = Packer(source, directory), _selected(data, columns)
     try:
         with cluster.described("sparknn: packing rows into blocks"):
-            return _pack(cluster, data, packer, partitions, columns)
+            return _pack(cluster, rows, packer, partitions)
     except BaseException:
         sweep(cluster, directory, aborted=True)
         raise
 
 
 def _pack(
-    cluster: Cluster,
-    data: DataFrame | RDD,
-    packer: Packer,
-    partitions: int | None,
-    columns: Sequence[Column],
+    cluster: Cluster, rows: DataFrame | RDD, packer: Packer, partitions: int | None
 ) -> Blocks:
     """Pack in place where the partitions serve as they are, else deal the rows out."""
-    rows = _selected(data, columns)
     rdd = packer.in_place(rows)
     sources = rdd.getNumPartitions()
     wanted = partitions or cluster.cores

@@ -25,6 +25,7 @@ from sparknn.errors import DivergenceError, InvalidDataError
 from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
+from sparknn.readers import reader_of
 from sparknn.rows import Layout
 from sparknn.schema import (
     column_type,
@@ -291,7 +292,10 @@ def packed(
         weights.append(_class_weight(columns[-1], wanted.class_weights))
     if weights:
         columns.append(reduce(mul, weights))
-    shape = feature_shape(dataset, features)
+    reader = None
+    if not wanted.class_weights:
+        reader = reader_of(dataset, features, wanted.targets, weight)
+    shape = reader.shape if reader else feature_shape(dataset, features)
     width, standard = shape[:2] if wanted.width is None else (wanted.width, Layout.standard)
     layout = Layout(
         features,
@@ -313,7 +317,7 @@ def packed(
     partitions = wanted.partitions or estimator._partitions
     if like is not None:
         partitions = len(like.packed)
-    return pack(cluster, dataset, source, partitions, columns)
+    return pack(cluster, reader or dataset, source, partitions, columns)
 
 
 def _class_weight(label: Column, weights: Sequence[float]) -> Column:

@@ -21,7 +21,8 @@ from pyspark.sql import DataFrame, SparkSession
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
 from sparknn.cluster import Cluster
 from sparknn.dealing import SparseSpool, Spool, fingerprint, row_keys
-from sparknn.rows import Faults, Layout, Parser
+from sparknn.readers import Read
+from sparknn.rows import Faults, Layout, Parser, Window
 from sparknn.sparse import SparseRows
 from sparknn.sparsefiles import SparseWriter
 
@@ -56,10 +57,13 @@ class Source:
 
 
 class Packer:
-    """The functions that run in the tasks, and the RDDs that they make."""
+    """The functions that run in the tasks, and the RDDs that they make.
 
-    def __init__(self, source: Source, directory: str):
-        self.source, self.directory = source, directory
+    read: what makes rows of the batches that tasks are given, where those are not rows already.
+    """
+
+    def __init__(self, source: Source, directory: str, read: Read | None = None):
+        self.source, self.directory, self.read = source, directory, read
 
     @property
     def dtype(self) -> type:
@@ -93,6 +97,11 @@ class Packer:
 
     def _parser(self) -> Parser:
         return Parser(self.source.layout, self.dtype)
+
+    def _windows(self, parser: Parser, batches: Iterable[pa.RecordBatch]) -> Iterator[Window]:
+        if self.read is None:
+            return parser.batches(batches)
+        return parser.matrices(self.read(batches), _batch_rows(self.source.layout))
 
     def _writer(self, partition: int) -> BlockWriter:
         layout = self.source.layout
@@ -131,7 +140,7 @@ class Packer:
     def _pack_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parser = self._parser()
         partition = TaskContext.get().partitionId()
-        yield _record(self._write_valid(partition, parser, parser.batches(batches)))
+        yield _record(self._write_valid(partition, parser, self._windows(parser, batches)))
 
     def _pack_objects(self, partition: int, objects: Iterable) -> Iterator[Packed]:
         parser = self._parser()
@@ -142,7 +151,7 @@ class Packer:
         parser = self._parser()
         partition = TaskContext.get().partitionId()
         sent = 0
-        for positions, rows in parser.batches(batches):
+        for positions, rows in self._windows(parser, batches):
             sent += fingerprint(rows)
             yield _keyed_batch(row_keys(self.source.seed, partition, positions), rows)
         yield _keyed_report(_report(partition, parser, sent))
@@ -208,11 +217,7 @@ def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
     setting of the session that plans, so they are planned in a copy of theirs: other threads may
     be using that one.
     """
-    wanted = BATCH_ROWS
-    if layout.sparse:
-        wanted = min(max(BATCH_BYTES // max(layout.row_bytes, 1), 1), SPARSE_ROWS)
-    elif layout.width:
-        wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    wanted = _batch_rows(layout)
     setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
     session = rows.sparkSession
     usual = int(session.conf.get(setting))
@@ -221,6 +226,15 @@ def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
     plan = rows._jdf.logicalPlan()
     planned = session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(copy, plan)
     return DataFrame(planned, SparkSession(session.sparkContext, copy))
+
+
+def _batch_rows(layout: Layout) -> int:
+    """Return how many rows come together."""
+    if layout.sparse:
+        return min(max(BATCH_BYTES // max(layout.row_bytes, 1), 1), SPARSE_ROWS)
+    if layout.width:
+        return min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    return BATCH_ROWS
 
 
 def _keyed_batch(keys: np.ndarray, rows: np.ndarray | SparseRows) -> pa.RecordBatch:

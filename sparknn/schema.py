@@ -14,6 +14,7 @@ from sparknn.errors import InvalidDataError
 from sparknn.rows import better_sparse
 
 __all__ = [
+    "LOOKED_AT",
     "FeatureShape",
     "column_type",
     "declared_classes",

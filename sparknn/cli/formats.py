@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
@@ -11,7 +12,15 @@ from pyspark.sql import SparkSession
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 
-__all__ = ["FORMATS", "BadFileError", "content_of", "files_at", "first_lines", "kind_of"]
+__all__ = [
+    "FORMATS",
+    "BadFileError",
+    "content_of",
+    "files_at",
+    "first_lines",
+    "is_packed",
+    "kind_of",
+]
 
 FORMATS = ("csv", "parquet", "json", "libsvm", "text", "npz", "idx")
 
@@ -105,10 +114,8 @@ def first_lines(session: SparkSession, path: str, count: int = 2) -> list[str]:
 def content_of(session: SparkSession, path: str, size: int = 2**31 - 1) -> bytes:
     """Return a file's content, unpacked, up to a number of bytes; raise BadFileError."""
     system, where = path_on(session, path)
-    jvm = session.sparkContext._jvm
     try:
-        codecs = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(system.getConf())
-        codec = codecs.getCodec(where)
+        codec = _codec(session, system, where)
         stream = system.open(where)
         try:
             packed = codec.createInputStream(stream) if codec is not None else stream
@@ -117,3 +124,13 @@ def content_of(session: SparkSession, path: str, size: int = 2**31 - 1) -> bytes
             stream.close()
     except Py4JJavaError as error:
         raise BadFileError(path, str(error.java_exception.getMessage())) from None
+
+
+def is_packed(session: SparkSession, path: str) -> bool:
+    """Return whether a file is packed, by its name, with one of Hadoop's codecs."""
+    return _codec(session, *path_on(session, path)) is not None
+
+
+def _codec(session: SparkSession, system: Any, where: Any) -> Any:
+    codecs = session.sparkContext._jvm.org.apache.hadoop.io.compress
+    return codecs.CompressionCodecFactory(system.getConf()).getCodec(where)

@@ -35,7 +35,17 @@ from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 from sparknn.schema import quoted
 
-__all__ = ["FORMATS", "Input", "Reading", "fold_of", "hold_out", "read", "reading", "split_by"]
+__all__ = [
+    "FORMATS",
+    "Input",
+    "Reading",
+    "dialect_of",
+    "fold_of",
+    "hold_out",
+    "read",
+    "reading",
+    "split_by",
+]
 
 UNREADABLE = re.compile(r"\[((?:FAILED_READ_FILE|CANNOT_READ|MALFORMED)[^\]]*)\] ?([^\n]*)")
 CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*([\w$]+(?:: [^\n]*)?)", re.MULTILINE)
@@ -215,6 +225,23 @@ def _file_in(message: str, files: Sequence[str]) -> str | None:
 def _text(session: SparkSession, kind: str, asked: _Asked) -> tuple[DataFrame, list[Column]]:
     """Return CSV, or lines of numbers, as columns of their kinds and with FAULT."""
     how, files = asked.how, asked.files
+    dialect, given = dialect_of(session, files, kind, how)
+    before = {column.name: column for column in asked.known or ()}
+    found = examine(session, files, dialect)
+    columns = [
+        before.get(column.name, column)
+        for column in decide(dialect.names, found.tallies, given, asked.words, how.numbers_column)
+    ]
+    return text_table(session, files, found.whole, dialect, columns), columns
+
+
+def dialect_of(
+    session: SparkSession, files: list[str], kind: str, how: Reading
+) -> tuple[Dialect, dict[str, str]]:
+    """Return how lines of CSV, or of numbers, are written, and the kinds that a schema names.
+
+    Raises InvalidDataError where the files do not agree, or not with what was said of them.
+    """
     dialect, header = _dialect(session, files, kind, how)
     given = schema_kinds(how.schema)
     if given and not header:
@@ -226,13 +253,7 @@ def _text(session: SparkSession, kind: str, asked: _Asked) -> tuple[DataFrame, l
     missing = [name for name in (*given, *how.numbers_column) if name not in dialect.names]
     if missing:
         raise InvalidDataError(f"no column {missing[0]!r}; there are {', '.join(dialect.names)}")
-    before = {column.name: column for column in asked.known or ()}
-    found = examine(session, files, dialect)
-    columns = [
-        before.get(column.name, column)
-        for column in decide(dialect.names, found.tallies, given, asked.words, how.numbers_column)
-    ]
-    return text_table(session, files, found.whole, dialect, columns), columns
+    return dialect, given
 
 
 def _dialect(

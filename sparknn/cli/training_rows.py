@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,7 +84,9 @@ class Rows:
 
     rules: what makes them valid. indexer: the stage that numbers labels that are words, or None.
     training, held: rows to train on and those held out. counts: what became of the others.
-    words: those of each category, in the training rows.
+    words: those of each category, in the training rows. vectors: what makes of the name of a
+    features column the training rows in the form in which they are packed, where they can be read
+    straight into blocks.
     """
 
     rules: Rules
@@ -92,6 +95,7 @@ class Rows:
     held: DataFrame | None
     counts: Counts
     words: dict[str, list[str]]
+    vectors: Callable[[str], DataFrame] | None = None
 
 
 def valid_rows(

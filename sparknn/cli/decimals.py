@@ -1,0 +1,148 @@
+"""Lines of plain decimal numbers as matrices, thousands of cells at a time. No Spark here.
+
+Arrow's reader takes some 25 ns for a cell, however short: in tables of short numbers that is most
+of the work. Here every step goes over all bytes of some lines at once. What is not plain (an empty
+cell, a space, an exponent, more digits than a double holds exactly) is left to others.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Lexed", "column", "lexed", "numbers"]
+
+MOST_DIGITS = 15
+"""So many digits are a whole number that a double holds; divided by a power of ten that it holds,
+too, they give the double that is nearest to the decimal number."""
+
+NEWLINE, MINUS, POINT, ZERO = b"\n-.0"
+
+TENS = 10 ** np.arange(MOST_DIGITS + 1, dtype=np.uint64)
+
+
+class Lexed(NamedTuple):
+    """Lines of cells, none of them empty, and as many in each line.
+
+    text: (bytes,). digits: (bytes,) what those are worth that are `is_digit`. is_end: (bytes,)
+    what follows a cell; ends: (cells,) where. longest: bytes of the longest cell. whole: whether
+    all cells are made of digits and nothing else.
+    """
+
+    text: np.ndarray
+    digits: np.ndarray
+    is_digit: np.ndarray
+    is_end: np.ndarray
+    ends: np.ndarray
+    longest: int
+    whole: bool
+
+
+def lexed(text: np.ndarray, width: int, delimiter: str) -> Lexed | None:
+    """Cut lines into cells; None where one is empty, or a line has not `width` of them.
+
+    text: (bytes,) uint8, of lines that end in line feeds.
+    """
+    line_end = text == NEWLINE
+    is_end = text == ord(delimiter)
+    is_end |= line_end
+    ends = np.flatnonzero(is_end)
+    if not len(ends) or not line_end[-1] or len(ends) != width * np.count_nonzero(line_end):
+        return None
+    lengths = ends[1:] - ends[:-1] - 1
+    first = ends[0]
+    if not line_end[ends[width - 1 :: width]].all() or not lengths.min(initial=first):
+        return None
+    digits = text - np.uint8(ZERO)
+    is_digit = digits < 10
+    longest = int(lengths.max(initial=first))
+    whole = np.count_nonzero(is_digit) + len(ends) == len(text) and longest <= MOST_DIGITS
+    return Lexed(text, digits, is_digit, is_end, ends, longest, whole)
+
+
+def numbers(text: np.ndarray, width: int, delimiter: str) -> np.ndarray | None:
+    """Return lines as (rows, width) unsigned integers or float64, or None where a cell is odd.
+
+    Every number is the double that is nearest to what is written.
+    """
+    found = lexed(text, width, delimiter)
+    if found is None:
+        return None
+    if found.whole:
+        worth = _runs(found.digits, found.is_digit, found.longest)
+        return worth.take(found.ends - 1).reshape(-1, width)
+    values = _decimals(found)
+    return None if values is None else values.reshape(-1, width)
+
+
+def column(found: Lexed, place: int, width: int) -> np.ndarray:
+    """Return a column of whole numbers, (rows,) uint64, without looking at the others."""
+    values = np.zeros(len(found.ends) // width, np.uint64)
+    at, inside = found.ends[place::width] - 1, np.ones(len(values), bool)
+    for power in TENS[: found.longest]:
+        # Before the first cell of all, -1 is the last byte, a line's end.
+        inside &= found.is_digit[at]
+        values[inside] += found.digits[at[inside]] * power
+        at = at - 1
+    return values
+
+
+def _runs(digits: np.ndarray, is_digit: np.ndarray, longest: int) -> np.ndarray:
+    """Return at each digit what the run of digits up to it is worth, (bytes,) unsigned integers.
+
+    From the worth of up to n digits that of up to 2 n follows: the last n, and the n before those
+    where there are so many. longest: digits of the longest run, at most 16.
+    """
+    worth = digits * is_digit.view(np.uint8)
+    full = is_digit.copy()
+    step = 1
+    for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
+        if longest <= step:
+            break
+        # `full` says where the last `step` bytes are all digits.
+        before = worth[:-step] * full[step:].view(np.uint8)
+        before = before.astype(kind, copy=False)
+        before *= kind(10**step)
+        worth = worth.astype(kind, copy=False)
+        worth[step:] += before
+        full[step:] &= full[:-step].copy()
+        full[:step] = False
+        step *= 2
+    return worth
+
+
+def _decimals(found: Lexed) -> np.ndarray | None:
+    """Return cells with signs and points as (cells,) float64, or None where one is odd."""
+    text, is_digit, is_end, ends = found.text, found.is_digit, found.is_end, found.ends
+    point, minus = text == POINT, text == MINUS
+    points, signs = np.flatnonzero(point), np.flatnonzero(minus)
+    if np.count_nonzero(is_digit) + len(points) + len(signs) + len(ends) != len(text):
+        return None
+    # A point stands between two digits, a sign before one and behind no part of its cell.
+    fine = is_digit[points + 1].all() and is_digit[points - 1].all() and is_digit[signs + 1].all()
+    if not fine or not (is_end[signs - 1] | (signs == 0)).all():
+        return None
+    marks = np.flatnonzero(is_end | point)
+    after_whole = point[marks]
+    if (after_whole[1:] & after_whole[:-1]).any():
+        return None
+    last = np.flatnonzero(~after_whole)
+    # The first cell's predecessor is the last mark, which is an end.
+    fraction = after_whole[last - 1]
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    negative = minus[begins]
+    lengths = ends - begins - fraction - negative
+    if lengths.max() > MOST_DIGITS:
+        return None
+    worth = _runs(found.digits, is_digit, int(lengths.max())).take(marks - 1).astype(np.uint64)
+    values = worth[last].astype(np.float64)
+    broken = np.flatnonzero(fraction)
+    at = last[broken]
+    scale = TENS[marks[at] - marks[at - 1] - 1]
+    values[broken] = (worth[at - 1] * scale + worth[at]).astype(np.float64) / scale
+    if (values[negative] == 0).any():
+        # Whether that is 0 or -0 depends on what the column is.
+        return None
+    values[negative] *= -1
+    return values

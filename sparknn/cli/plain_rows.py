@@ -1,0 +1,189 @@
+"""Training rows that are text of numbers and nothing else: read straight into blocks.
+
+Whether an input is such is found out in one pass over it. Where anything is not sure, nothing is
+kept of that pass, and the ordinary way has the word: it alone tells users what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from pyspark.ml import Estimator
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import DoubleType, StructField, StructType
+
+from sparknn.cli.badlines import Counts
+from sparknn.cli.checking import Rules, Table
+from sparknn.cli.column_kinds import INTEGER, NUMBER, Column, is_number
+from sparknn.cli.formats import files_at, kind_of
+from sparknn.cli.inputs import Input, dialect_of
+from sparknn.cli.lines import Dialect
+from sparknn.cli.plain_text import Facts, Places, looked_at, rows_of, source_of
+from sparknn.cli.preparation import is_regression, prediction_columns, require_unused
+from sparknn.cli.session import say
+from sparknn.cli.text_tables import TYPES
+from sparknn.cli.training_rows import Job, Rows, chosen_columns
+from sparknn.errors import InvalidDataError
+from sparknn.feature.fine_tuning import FineTuned
+from sparknn.fitting import weight_column
+from sparknn.readers import Read, Reader, frame_of
+from sparknn.rows import LARGEST, better_sparse
+from sparknn.schema import FeatureShape
+
+__all__ = ["plain_rows"]
+
+NO_DELIMITERS = '+-.0123456789eE"\r\n'
+"""What stands in numbers."""
+
+UNSAID = ""
+"""The kind of a column of which no schema says anything."""
+
+
+def plain_rows(
+    session: SparkSession, job: Job, estimator: Estimator, layers: list[int] | None
+) -> Rows | None:
+    """Return what `valid_rows` does, for an input that is text of numbers and nothing else.
+
+    layers: the sizes of all layers, if they are known.
+
+    Returns None for any other input, and for one of which a fault is to be told.
+    """
+    if not _simple(job, estimator):
+        return None
+    try:
+        found = _described(session, job)
+        if found is None:
+            return None
+        files, dialect, columns = found
+        table = _chosen(session, job, estimator, columns)
+    except InvalidDataError:
+        return None
+    source = source_of(session, files, dialect)
+    places = _places(table, dialect, classes=not is_regression(estimator))
+    facts = looked_at(source, dialect, places)
+    known = max(2, layers[-1]) if layers else 0
+    classes = _classes(facts, known) if places.classes else None
+    width = len(table.features)
+    if classes == 0 or not _sure(facts, columns, width) or (layers and layers[0] != width):
+        return None
+    columns = [_decided(*each) for each in zip(columns, facts.fractional, strict=True)]
+    table = replace(table, kinds=tuple(columns))
+    say(f"{job.path}: {facts.rows} rows of numbers, to be read straight into blocks")
+    read = partial(rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places)
+    vectors = partial(_vectors, source.frame, read, table, classes)
+    training = _table(source.frame, read, table)
+    counts = Counts(facts.rows, blank=facts.blank)
+    return Rows(Rules(table, width, classes), None, training, None, counts, {}, vectors)
+
+
+def _simple(job: Job, estimator: Estimator) -> bool:
+    """Return whether nothing was asked that the ordinary way alone can do."""
+    how, recipe = job.reading, job.recipe
+    return not (
+        how.multiline
+        or how.numbers_column
+        or how.skip_matching
+        or any(map(is_number, how.null_values))
+        or recipe.categorical
+        or recipe.bins
+        or recipe.split_column
+        or recipe.fills
+        or job.validation
+        or job.scale != "none"
+        or weight_column(estimator)
+        or isinstance(estimator, FineTuned)
+    )
+
+
+def _described(session: SparkSession, job: Job) -> tuple[list[str], Dialect, list[Column]] | None:
+    """Return an input's files, how they are written, and what columns are to be; None where they
+    are not text of numbers."""
+    files = files_at(session, job.path)
+    kind = job.reading.kind or kind_of(files)
+    if kind not in ("csv", "text"):
+        return None
+    dialect, given = dialect_of(session, files, kind, job.reading)
+    if dialect.delimiter in NO_DELIMITERS or not set(given.values()) <= {NUMBER, INTEGER}:
+        return None
+    # A column of which nothing was said is one of any numbers, until all have been seen.
+    return files, dialect, [Column(name, given.get(name, UNSAID)) for name in dialect.names]
+
+
+def _chosen(
+    session: SparkSession, job: Job, estimator: Estimator, columns: Sequence[Column]
+) -> Table:
+    """Return the columns to train on; raise InvalidDataError as `valid_rows` does."""
+    schema = StructType([StructField(column.name, DoubleType()) for column in columns])
+    empty = Input(session.createDataFrame([], schema), list(columns), Counts())
+    _, table = chosen_columns(empty, job, job.label, None, is_regression(estimator))
+    require_unused(table.names, prediction_columns(estimator))
+    return table
+
+
+def _places(table: Table, dialect: Dialect, classes: bool) -> Places:
+    place = {name: index for index, name in enumerate(dialect.names)}
+    assert table.label is not None
+    return Places([place[name] for name in table.features], [place[table.label]], classes)
+
+
+def _classes(facts: Facts, known: int) -> int:
+    """Return how many classes there are, or 0 where labels are not 0, 1, 2 and so on.
+
+    known: how many the model has, or 0.
+    """
+    labels = sorted(facts.labels)
+    whole = all(label == int(label) for label in labels)
+    if not labels or not whole or labels[0] < 0 or labels[-1] >= max(len(labels), known):
+        return 0
+    return known or int(labels[-1]) + 1
+
+
+def _sure(facts: Facts, columns: Sequence[Column], width: int) -> bool:
+    """Return whether all rows are valid, and best kept dense."""
+    broken = [
+        column for column, odd in zip(columns, facts.fractional, strict=True)
+        if odd and column.kind == INTEGER
+    ]  # fmt: skip
+    if facts.doubt or not facts.rows or broken or facts.largest > LARGEST:
+        return False
+    return not better_sparse(width, sum(facts.stored) / len(facts.stored))
+
+
+def _decided(column: Column, fractional: bool) -> Column:
+    """Return what a column is, by the rule of `column_kinds.decide`."""
+    if column.kind != UNSAID:
+        return column
+    return Column(column.name, NUMBER if fractional else INTEGER)
+
+
+def _vectors(
+    source: DataFrame, read: Read, table: Table, classes: int | None, features: str
+) -> DataFrame:
+    """Return the rows as a label and a vector of this name, as the pipeline's stages make them."""
+    width, label = len(table.features), str(table.label)
+    shape = FeatureShape(width, "the column's metadata says")
+    metadata: dict[str, dict[str, Any]] = {features: {"ml_attr": {"num_attrs": width}}}
+    if classes is not None:
+        metadata[label] = {"ml_attr": {"type": "nominal", "num_vals": classes}}
+    return frame_of(Reader(source, read, features, (label,), shape), metadata)
+
+
+def _table(source: DataFrame, read: Read, table: Table) -> DataFrame:
+    """Return the rows as the columns that they are."""
+    kinds = {column.name: column.kind for column in table.kinds}
+    schema = StructType([StructField(name, TYPES[kinds[name]][0]) for name in table.names])
+    types = [TYPES[kinds[name]][1] for name in table.names]
+    return source.mapInArrow(partial(_columns, read=read, names=table.names, types=types), schema)
+
+
+def _columns(
+    batches: Iterable[pa.RecordBatch], read: Read, names: list[str], types: list[pa.DataType]
+) -> Iterator[pa.RecordBatch]:
+    for parts in read(batches):
+        values = [column for part in parts for column in part.T]
+        arrays = [pa.array(each).cast(kind) for each, kind in zip(values, types, strict=True)]
+        yield pa.record_batch(arrays, names)
