@@ -20,9 +20,17 @@ from local import local_session
 from pyarrow import csv
 from pyspark.sql import DataFrame, SparkSession
 
+from sparknn.classification import MultilayerPerceptronClassifier
 from sparknn.cli.column_kinds import decide
+from sparknn.cli.encoding import Recipe
+from sparknn.cli.inputs import Reading
 from sparknn.cli.lines import Dialect
+from sparknn.cli.plain_rows import plain_rows
 from sparknn.cli.text_tables import examine, text_table
+from sparknn.cli.train import prepared, suited
+from sparknn.cli.training_rows import Job
+from sparknn.cluster import Cluster
+from sparknn.fitting import packed
 
 
 def write(path: Path, rows: int, columns: int) -> None:
@@ -31,6 +39,7 @@ def write(path: Path, rows: int, columns: int) -> None:
     path.mkdir()
     for part in range(4):
         values = random.integers(-255, 256, (rows // 4, columns)).clip(0)
+        values[:, 0] %= 10
         names = [f"c{index}" for index in range(columns)]
         csv.write_csv(pa.table(list(values.T), names=names), path / f"{part}.csv")
 
@@ -74,6 +83,24 @@ def compare(session: SparkSession, path: Path) -> None:
     timed("sparknn, what columns are", size, lambda: examine(session, files, dialect))
 
 
+def to_blocks(session: SparkSession, path: Path, local: bool = True) -> None:
+    """From a path to resident blocks, ready for the first round: what `train_mlp` does.
+
+    local: whether tasks open the files, or have their lines through Spark's text reader.
+    """
+    estimator, hidden = MultilayerPerceptronClassifier(layers=[1, 100, 2], solver="sgd"), [100]
+    job = Job(
+        path=str(path), label="c0", features=None, validation=0.0, test=None, scale="none",
+        output=None, overwrite=False, explain=False, reading=Reading(), recipe=Recipe(),
+    )  # fmt: skip
+    rows = plain_rows(session, job, estimator, None)
+    assert rows is not None
+    _, features, data = prepared(rows, rows.training, job)
+    suited(estimator, hidden, rows, job, data, features)
+    with packed(estimator, Cluster(session), data, estimator._wanted()) as blocks:
+        print(blocks.rows, blocks.features)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=60_000)
@@ -82,7 +109,18 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, local_session(options.cores, "2g") as session:
         write(Path(folder) / "table", options.rows, options.columns)
-        compare(session, Path(folder) / "table")
+        path = Path(folder) / "table"
+        size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+        timed("blocks", size, lambda: to_blocks(session, path))
+        import cProfile
+        import pstats
+
+        pr = cProfile.Profile()
+        pr.enable()
+        to_blocks(session, path)
+        pr.disable()
+        pstats.Stats(pr).sort_stats("cumtime").print_stats(35)
+        timed("blocks", size, lambda: to_blocks(session, path))
 
 
 if __name__ == "__main__":

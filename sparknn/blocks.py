@@ -188,23 +188,25 @@ def pack(
     _require_narrow(source.layout)
     cluster.prepare()
     directory = new_directory()
-    if isinstance(data, Reader):
-        packer, rows = Packer(source, directory, data.read), data.source
-    else:
-        packer, rows = Packer(source, directory), _selected(data, columns)
+    in_place = rows = _selected(data, columns)
+    packer = Packer(source, directory, data.read if isinstance(data, Reader) else None)
+    if isinstance(data, Reader) and data.given is not None:
+        in_place = data.given
     try:
         with cluster.described("sparknn: packing rows into blocks"):
-            return _pack(cluster, rows, packer, partitions)
+            return _pack(cluster, rows, packer.in_place(in_place), packer, partitions)
     except BaseException:
         sweep(cluster, directory, aborted=True)
         raise
 
 
 def _pack(
-    cluster: Cluster, rows: DataFrame | RDD, packer: Packer, partitions: int | None
+    cluster: Cluster, rows: DataFrame | RDD, rdd: RDD, packer: Packer, partitions: int | None
 ) -> Blocks:
-    """Pack in place where the partitions serve as they are, else deal the rows out."""
-    rdd = packer.in_place(rows)
+    """Pack in place where the partitions serve as they are, else deal the rows out.
+
+    rdd: what packs them in place.
+    """
     sources = rdd.getNumPartitions()
     wanted = partitions or cluster.cores
     in_place = sources == wanted or (not partitions and sources < wanted)
@@ -243,8 +245,10 @@ def _require_narrow(layout: Layout) -> None:
         )
 
 
-def _selected(data: DataFrame | RDD, columns: Sequence[Column]) -> DataFrame | RDD:
+def _selected(data: DataFrame | RDD | Reader, columns: Sequence[Column]) -> DataFrame | RDD:
     """Return a DataFrame's columns under plain names: two may be the same."""
+    if isinstance(data, Reader):
+        return data.source
     if isinstance(data, RDD):
         return data
     return data.select(*[column.alias(f"c{place}") for place, column in enumerate(columns)])

@@ -59,7 +59,8 @@ class Source:
 class Packer:
     """The functions that run in the tasks, and the RDDs that they make.
 
-    read: what makes rows of the batches that tasks are given, where those are not rows already.
+    read: what makes rows of the batches that tasks are given, where those are not rows already;
+    an RDD holds such batches then, too.
     """
 
     def __init__(self, source: Source, directory: str, read: Read | None = None):
@@ -145,7 +146,11 @@ class Packer:
     def _pack_objects(self, partition: int, objects: Iterable) -> Iterator[Packed]:
         parser = self._parser()
         labelled = bool(self.source.layout.targets)
-        yield self._write_valid(partition, parser, parser.objects(objects, labelled))
+        if self.read is None:
+            windows = parser.objects(objects, labelled)
+        else:
+            windows = self._windows(parser, objects)
+        yield self._write_valid(partition, parser, windows)
 
     def _key_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parser = self._parser()

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
+from pyspark import RDD
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -31,13 +32,15 @@ beside them, (rows, others), numbers of any type. None is null."""
 class Reader:
     """Rows of dense features.
 
-    source: what the tasks are given; its partitions are those of the rows. read: what they make
-    of it; it is sent to the executors. features: the name of the features column. others: of the
-    numbers beside them, in their order: targets, then the weight where there is one. shape: of
-    the features, what `schema.feature_shape` would find.
+    source: what the tasks are given; its partitions are those of the rows. given: the same batches
+    as an RDD, if there is one. read: what tasks make of them; it is sent to the executors.
+    features: the name of the features column. others: of the numbers beside them, in their order:
+    targets, then the weight where there is one. shape: of the features, what
+    `schema.feature_shape` would find.
     """
 
     source: DataFrame
+    given: RDD | None
     read: Read
     features: str
     others: tuple[str, ...]

@@ -50,3 +50,6 @@ def test_one_column_is_read_without_the_others() -> None:
     assert read == [[12, 7, 10], [3, 890, 11], [456, 1, 12345]]
     one = lexed(np.frombuffer(b"5\n66\n", np.uint8), 1, ",")
     assert one is not None and column(one, 0, 1).tolist() == [5, 66]
+    for digits, fine in ((15, True), (16, False), (40, False)):
+        found = lexed(np.frombuffer(b"7," + b"1" * digits + b"\n", np.uint8), 2, ",")
+        assert found is not None and found.whole and (column(found, 0, 2) is not None) is fine

@@ -26,8 +26,7 @@ class Lexed(NamedTuple):
     """Lines of cells, none of them empty, and as many in each line.
 
     text: (bytes,). digits: (bytes,) what those are worth that are `is_digit`. is_end: (bytes,)
-    what follows a cell; ends: (cells,) where. longest: bytes of the longest cell. whole: whether
-    all cells are made of digits and nothing else.
+    what follows a cell; ends: (cells,) where. whole: whether all cells are digits and nothing else.
     """
 
     text: np.ndarray
@@ -35,7 +34,6 @@ class Lexed(NamedTuple):
     is_digit: np.ndarray
     is_end: np.ndarray
     ends: np.ndarray
-    longest: int
     whole: bool
 
 
@@ -50,15 +48,16 @@ def lexed(text: np.ndarray, width: int, delimiter: str) -> Lexed | None:
     ends = np.flatnonzero(is_end)
     if not len(ends) or not line_end[-1] or len(ends) != width * np.count_nonzero(line_end):
         return None
-    lengths = ends[1:] - ends[:-1] - 1
-    first = ends[0]
-    if not line_end[ends[width - 1 :: width]].all() or not lengths.min(initial=first):
+    if (
+        is_end[0]
+        or (is_end[1:] & is_end[:-1]).any()
+        or not line_end[ends[width - 1 :: width]].all()
+    ):
         return None
     digits = text - np.uint8(ZERO)
     is_digit = digits < 10
-    longest = int(lengths.max(initial=first))
-    whole = np.count_nonzero(is_digit) + len(ends) == len(text) and longest <= MOST_DIGITS
-    return Lexed(text, digits, is_digit, is_end, ends, longest, whole)
+    whole = np.count_nonzero(is_digit) + len(ends) == len(text)
+    return Lexed(text, digits, is_digit, is_end, ends, whole)
 
 
 def numbers(text: np.ndarray, width: int, delimiter: str) -> np.ndarray | None:
@@ -69,51 +68,74 @@ def numbers(text: np.ndarray, width: int, delimiter: str) -> np.ndarray | None:
     found = lexed(text, width, delimiter)
     if found is None:
         return None
+    worth = _runs(found.digits, found.is_digit)
+    if worth is None:
+        return None
     if found.whole:
-        worth = _runs(found.digits, found.is_digit, found.longest)
         return worth.take(found.ends - 1).reshape(-1, width)
-    values = _decimals(found)
+    values = _decimals(found, worth)
     return None if values is None else values.reshape(-1, width)
 
 
-def column(found: Lexed, place: int, width: int) -> np.ndarray:
-    """Return a column of whole numbers, (rows,) uint64, without looking at the others."""
-    values = np.zeros(len(found.ends) // width, np.uint64)
-    at, inside = found.ends[place::width] - 1, np.ones(len(values), bool)
-    for power in TENS[: found.longest]:
+def column(found: Lexed, place: int, width: int) -> np.ndarray | None:
+    """Return a column of whole numbers, (rows,) uint64, without computing the others.
+
+    None where one of any column has more than MOST_DIGITS.
+    """
+    if _too_long(found.is_digit):
+        return None
+    at = found.ends[place::width] - 1
+    values, inside = np.zeros(len(at), np.uint64), np.ones(len(at), bool)
+    for power in TENS[:MOST_DIGITS]:
         # Before the first cell of all, -1 is the last byte, a line's end.
         inside &= found.is_digit[at]
+        if not inside.any():
+            break
         values[inside] += found.digits[at[inside]] * power
         at = at - 1
     return values
 
 
-def _runs(digits: np.ndarray, is_digit: np.ndarray, longest: int) -> np.ndarray:
+def _too_long(is_digit: np.ndarray) -> bool:
+    """Return whether more than MOST_DIGITS follow one another anywhere."""
+    # Where `step` bytes from here on are all digits.
+    full, step = is_digit, 1
+    while step <= MOST_DIGITS:
+        full = full[step:] & full[:-step]
+        if not full.any():
+            return False
+        step *= 2
+    return True
+
+
+def _runs(digits: np.ndarray, is_digit: np.ndarray) -> np.ndarray | None:
     """Return at each digit what the run of digits up to it is worth, (bytes,) unsigned integers.
 
     From the worth of up to n digits that of up to 2 n follows: the last n, and the n before those
-    where there are so many. longest: digits of the longest run, at most 16.
+    where there are so many. None where a run has more than MOST_DIGITS.
     """
     worth = digits * is_digit.view(np.uint8)
-    full = is_digit.copy()
-    step = 1
+    # Where the last `step` bytes are all digits.
+    full, step = is_digit, 1
     for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
-        if longest <= step:
-            break
-        # `full` says where the last `step` bytes are all digits.
+        if not (full[1:] & full[:-1]).any():
+            return worth
         before = worth[:-step] * full[step:].view(np.uint8)
         before = before.astype(kind, copy=False)
         before *= kind(10**step)
         worth = worth.astype(kind, copy=False)
         worth[step:] += before
-        full[step:] &= full[:-step].copy()
-        full[:step] = False
-        step *= 2
-    return worth
+        longer = np.zeros(len(full), bool)
+        np.logical_and(full[step:], full[:-step], out=longer[step:])
+        full, step = longer, 2 * step
+    return None if full.any() else worth
 
 
-def _decimals(found: Lexed) -> np.ndarray | None:
-    """Return cells with signs and points as (cells,) float64, or None where one is odd."""
+def _decimals(found: Lexed, runs: np.ndarray) -> np.ndarray | None:
+    """Return cells with signs and points as (cells,) float64, or None where one is odd.
+
+    runs: as of `_runs`.
+    """
     text, is_digit, is_end, ends = found.text, found.is_digit, found.is_end, found.ends
     point, minus = text == POINT, text == MINUS
     points, signs = np.flatnonzero(point), np.flatnonzero(minus)
@@ -135,7 +157,7 @@ def _decimals(found: Lexed) -> np.ndarray | None:
     lengths = ends - begins - fraction - negative
     if lengths.max() > MOST_DIGITS:
         return None
-    worth = _runs(found.digits, is_digit, int(lengths.max())).take(marks - 1).astype(np.uint64)
+    worth = runs.take(marks - 1).astype(np.uint64)
     values = worth[last].astype(np.float64)
     broken = np.flatnonzero(fraction)
     at = last[broken]

@@ -38,7 +38,7 @@ ENDINGS = {
 }
 IDX = re.compile(r"-idx\d-ubyte(\.gz)?$")
 
-HEAD_BYTES = 2**18
+HEAD_BYTES = 2**14
 MOST_HEAD_BYTES = 2**26
 """How much of a file is read for its first lines: at first, and at most."""
 

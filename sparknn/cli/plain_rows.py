@@ -22,7 +22,7 @@ from sparknn.cli.column_kinds import INTEGER, NUMBER, Column, is_number
 from sparknn.cli.formats import files_at, kind_of
 from sparknn.cli.inputs import Input, dialect_of
 from sparknn.cli.lines import Dialect
-from sparknn.cli.plain_text import Facts, Places, looked_at, rows_of, source_of
+from sparknn.cli.plain_text import Facts, Places, Source, looked_at, rows_of, source_of
 from sparknn.cli.preparation import is_regression, prediction_columns, require_unused
 from sparknn.cli.session import say
 from sparknn.cli.text_tables import TYPES
@@ -74,7 +74,7 @@ def plain_rows(
     table = replace(table, kinds=tuple(columns))
     say(f"{job.path}: {facts.rows} rows of numbers, to be read straight into blocks")
     read = partial(rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places)
-    vectors = partial(_vectors, source.frame, read, table, classes)
+    vectors = partial(_vectors, source, read, table, classes)
     training = _table(source.frame, read, table)
     counts = Counts(facts.rows, blank=facts.blank)
     return Rows(Rules(table, width, classes), None, training, None, counts, {}, vectors)
@@ -161,7 +161,7 @@ def _decided(column: Column, fractional: bool) -> Column:
 
 
 def _vectors(
-    source: DataFrame, read: Read, table: Table, classes: int | None, features: str
+    source: Source, read: Read, table: Table, classes: int | None, features: str
 ) -> DataFrame:
     """Return the rows as a label and a vector of this name, as the pipeline's stages make them."""
     width, label = len(table.features), str(table.label)
@@ -169,7 +169,7 @@ def _vectors(
     metadata: dict[str, dict[str, Any]] = {features: {"ml_attr": {"num_attrs": width}}}
     if classes is not None:
         metadata[label] = {"ml_attr": {"type": "nominal", "num_vals": classes}}
-    return frame_of(Reader(source, read, features, (label,), shape), metadata)
+    return frame_of(Reader(*source[:2], read, features, (label,), shape), metadata)
 
 
 def _table(source: DataFrame, read: Read, table: Table) -> DataFrame:
