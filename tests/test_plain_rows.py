@@ -75,7 +75,7 @@ def test_blocks_are_those_of_the_ordinary_way_bit_for_bit(spark, tmp_path: Path,
     assert plain is not None
     assert plain.rules == ordinary.rules
     assert plain.counts == ordinary.counts
-    assert plain.training.schema == ordinary.training.schema
+    assert plain.training.columns == ordinary.training.columns
     assert sorted(plain.training.collect()) == sorted(ordinary.training.collect())
     found = [blocks_of(spark, rows, job, estimator, hidden) for rows in (plain, ordinary)]
     assert found[0] == found[1]

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DoubleType, StructField, StructType
 
 from sparknn.cli.badlines import Counts
-from sparknn.cli.checking import Rules, Table
+from sparknn.cli.checking import Rules, Table, chosen
 from sparknn.cli.column_kinds import INTEGER, NUMBER, Column, is_number
 from sparknn.cli.formats import files_at, kind_of
 from sparknn.cli.inputs import Input, dialect_of
@@ -25,7 +25,6 @@ from sparknn.cli.lines import Dialect
 from sparknn.cli.plain_text import Facts, Places, Source, looked_at, rows_of, source_of
 from sparknn.cli.preparation import is_regression, prediction_columns, require_unused
 from sparknn.cli.session import say
-from sparknn.cli.text_tables import TYPES
 from sparknn.cli.training_rows import Job, Rows, chosen_columns
 from sparknn.errors import InvalidDataError
 from sparknn.feature.fine_tuning import FineTuned
@@ -59,10 +58,11 @@ def plain_rows(
         if found is None:
             return None
         files, dialect, columns = found
-        table = _chosen(session, job, estimator, columns)
+        source = source_of(session, files, dialect)
+        frame = _frame(source, dialect)
+        table = _chosen(frame, job, estimator, columns)
     except InvalidDataError:
         return None
-    source = source_of(session, files, dialect)
     places = _places(table, dialect, classes=not is_regression(estimator))
     facts = looked_at(source, dialect, places)
     known = max(2, layers[-1]) if layers else 0
@@ -75,7 +75,7 @@ def plain_rows(
     say(f"{job.path}: {facts.rows} rows of numbers, to be read straight into blocks")
     read = partial(rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places)
     vectors = partial(_vectors, source, read, table, classes)
-    training = _table(source.frame, read, table)
+    training = frame if set(table.names) == set(frame.columns) else chosen(frame, table)
     counts = Counts(facts.rows, blank=facts.blank)
     return Rows(Rules(table, width, classes), None, training, None, counts, {}, vectors)
 
@@ -113,13 +113,10 @@ def _described(session: SparkSession, job: Job) -> tuple[list[str], Dialect, lis
     return files, dialect, [Column(name, given.get(name, UNSAID)) for name in dialect.names]
 
 
-def _chosen(
-    session: SparkSession, job: Job, estimator: Estimator, columns: Sequence[Column]
-) -> Table:
+def _chosen(frame: DataFrame, job: Job, estimator: Estimator, columns: Sequence[Column]) -> Table:
     """Return the columns to train on; raise InvalidDataError as `valid_rows` does."""
-    schema = StructType([StructField(column.name, DoubleType()) for column in columns])
-    empty = Input(session.createDataFrame([], schema), list(columns), Counts())
-    _, table = chosen_columns(empty, job, job.label, None, is_regression(estimator))
+    found = Input(frame, list(columns), Counts())
+    _, table = chosen_columns(found, job, job.label, None, is_regression(estimator))
     require_unused(table.names, prediction_columns(estimator))
     return table
 
@@ -172,18 +169,17 @@ def _vectors(
     return frame_of(Reader(*source[:2], read, features, (label,), shape), metadata)
 
 
-def _table(source: DataFrame, read: Read, table: Table) -> DataFrame:
-    """Return the rows as the columns that they are."""
-    kinds = {column.name: column.kind for column in table.kinds}
-    schema = StructType([StructField(name, TYPES[kinds[name]][0]) for name in table.names])
-    types = [TYPES[kinds[name]][1] for name in table.names]
-    return source.mapInArrow(partial(_columns, read=read, names=table.names, types=types), schema)
+def _frame(source: Source, dialect: Dialect) -> DataFrame:
+    """Return the rows as columns, for whatever has to have them so."""
+    columns = [Column(name, NUMBER) for name in dialect.names]
+    places = Places(list(range(len(columns))), [], False)
+    read = partial(rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places)
+    schema = StructType([StructField(name, DoubleType()) for name in dialect.names])
+    return source.frame.mapInArrow(partial(_columns, read=read, names=dialect.names), schema)
 
 
 def _columns(
-    batches: Iterable[pa.RecordBatch], read: Read, names: list[str], types: list[pa.DataType]
+    batches: Iterable[pa.RecordBatch], read: Read, names: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    for parts in read(batches):
-        values = [column for part in parts for column in part.T]
-        arrays = [pa.array(each).cast(kind) for each, kind in zip(values, types, strict=True)]
-        yield pa.record_batch(arrays, names)
+    for rows, _ in read(batches):
+        yield pa.record_batch([pa.array(column) for column in rows.T.astype(float)], list(names))

@@ -21,9 +21,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.cli.column_kinds import EXACT, NUMBER, Column
 from sparknn.cli.decimals import column, lexed, numbers
-from sparknn.cli.formats import is_packed
+from sparknn.cli.formats import is_packed, plain_path
 from sparknn.cli.lines import BOM, Dialect, parse, typed
-from sparknn.cli.text_tables import line_batches, plain_path, runs
+from sparknn.cli.text_tables import line_batches, runs
 from sparknn.cluster import Cluster
 from sparknn.schema import LOOKED_AT
 

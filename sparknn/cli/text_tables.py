@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import pyarrow as pa
 from pyspark.ml.functions import array_to_vector
@@ -28,6 +27,7 @@ from pyspark.sql.types import (
 )
 
 from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, WORD, Column, Tally, tally
+from sparknn.cli.formats import plain_path
 from sparknn.cli.lines import Dialect, Fault, Parsed, parse, parse_whole, typed
 from sparknn.cluster import Cluster
 from sparknn.schema import quoted
@@ -38,7 +38,6 @@ __all__ = [
     "Examined",
     "examine",
     "line_batches",
-    "plain_path",
     "runs",
     "text_table",
 ]
@@ -85,13 +84,6 @@ class Examined(NamedTuple):
 
     tallies: list[Tally]
     whole: list[str]
-
-
-def plain_path(uri: str) -> str:
-    """Return a file's path as messages have it: one on this machine without its scheme."""
-    if not uri.startswith("file:"):
-        return uri
-    return "/" + unquote(uri.removeprefix("file:")).lstrip("/")
 
 
 def examine(session: SparkSession, files: Sequence[str], dialect: Dialect) -> Examined:
