@@ -48,30 +48,21 @@ def write(path: Path, rows: int, columns: int) -> None:
         csv.write_csv(pa.table(list(values.T), names=names), path / f"{part}.csv")
 
 
-class ToBlocks:
-    """From a path to resident blocks; seconds: of all of it, and of the packing alone."""
-
-    def __init__(self, session: SparkSession, path: Path, schema: str | None = None):
-        self.session, self.path, self.schema = session, path, schema
-        self.packing: list[float] = []
-
-    def __call__(self) -> float:
-        estimator, hidden = MultilayerPerceptronClassifier(layers=[1, 100, 2], solver="sgd"), [100]
-        job = Job(
-            path=str(self.path), label="c0", features=None, validation=0.0, test=None,
-            scale="none", output=None, overwrite=False, explain=False,
-            reading=Reading(schema=self.schema), recipe=Recipe(),
-        )  # fmt: skip
-        began = time.perf_counter()
-        rows = rows_to_train_on(self.session, job, estimator, hidden)
-        assert rows.vectors is not None
-        looked = time.perf_counter()
-        _, features, data = prepared(rows, rows.training, job)
-        suited(estimator, hidden, rows, job, data, features)
-        with packed(estimator, Cluster(self.session), data, estimator._wanted()):
-            ended = time.perf_counter()
-        self.packing.append(ended - looked)
-        return ended - began
+def to_blocks(session: SparkSession, path: Path, schema: str | None = None) -> float:
+    """Return the seconds from a path to resident blocks."""
+    estimator, hidden = MultilayerPerceptronClassifier(layers=[1, 100, 2], solver="sgd"), [100]
+    job = Job(
+        path=str(path), label="c0", features=None, validation=0.0, test=None, scale="none",
+        output=None, overwrite=False, explain=False, reading=Reading(schema=schema),
+        recipe=Recipe(),
+    )  # fmt: skip
+    began = time.perf_counter()
+    rows = rows_to_train_on(session, job, estimator, hidden)
+    assert rows.plain is not None
+    _, features, data = prepared(rows, rows.training, job)
+    suited(estimator, hidden, rows, job, data, features)
+    with packed(estimator, Cluster(session), data, estimator._wanted()):
+        return time.perf_counter() - began
 
 
 def elapsed(work: Callable[[], object]) -> Callable[[], float]:
@@ -103,17 +94,16 @@ def compare(session: SparkSession, path: Path, turns: int, ordinary: bool) -> No
         names = file.readline().strip().replace('"', "").split(",")
     print(f"{size:.0f} MB of text, {len(names)} columns")
     ddl = ", ".join(f"{name} INT" for name in names)
-    local, known, remote = (ToBlocks(session, path, schema) for schema in (None, ddl, None))
 
     def remotely() -> float:
         with as_if_remote():
-            return remote()
+            return to_blocks(session, path)
 
     reader = session.read.option("header", True).schema(ddl)
     runs: dict[str, Callable[[], float]] = {
         "spark.read.csv, types given, no blocks": elapsed(lambda: swallow(reader.csv(files))),
-        "from path to blocks": local,
-        "the same, --schema given": known,
+        "from path to blocks": lambda: to_blocks(session, path),
+        "the same, --schema given": lambda: to_blocks(session, path, ddl),
         "the same, lines by Spark's text reader": remotely,
     }
     if ordinary:
@@ -131,9 +121,6 @@ def compare(session: SparkSession, path: Path, turns: int, ordinary: bool) -> No
             seconds[name].append(run())
     for name, found in seconds.items():
         print(f"{name:44} {median(found):6.2f} s  {size / median(found):6.1f} MB/s")
-    for name, blocks in {"local": local, "lines by Spark": remote}.items():
-        alone = median(blocks.packing[-turns:])
-        print(f"  packing alone, {name:27} {alone:6.2f} s  {size / alone:6.1f} MB/s")
 
 
 def main() -> None:

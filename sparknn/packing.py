@@ -102,7 +102,7 @@ class Packer:
     def _windows(self, parser: Parser, batches: Iterable[pa.RecordBatch]) -> Iterator[Window]:
         if self.read is None:
             return parser.batches(batches)
-        return parser.matrices(self.read(batches), _batch_rows(self.source.layout))
+        return parser.matrices(self.read(batches, parser.notes), _batch_rows(self.source.layout))
 
     def _writer(self, partition: int) -> BlockWriter:
         layout = self.source.layout
@@ -281,7 +281,9 @@ def _keyed_report(report: Summary) -> pa.RecordBatch:
 
 def _report(partition: int, parser: Parser, sent: int = 0) -> Summary:
     width = parser.width if parser.kept else None
-    return Summary(partition, parser.seen, parser.faults, width, fingerprint=sent)
+    return Summary(
+        partition, parser.seen, parser.faults, width, fingerprint=sent, notes=parser.notes
+    )
 
 
 _serializer = CPickleSerializer()

@@ -6,9 +6,9 @@ A DataFrame stands for such rows wherever Spark has to have them; packing recogn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,11 +21,15 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
 from sparknn.schema import FeatureShape, quoted
 
+if TYPE_CHECKING:
+    from sparknn.blocks import Blocks
+
 __all__ = ["Read", "Reader", "frame_of", "reader_of"]
 
-Read = Callable[[Iterable[pa.RecordBatch]], Iterator[tuple[np.ndarray, np.ndarray]]]
+Read = Callable[[Iterable[pa.RecordBatch], list[Any]], Iterator[tuple[np.ndarray, np.ndarray]]]
 """From a partition's batches to rows in their order: features, (rows, features), and what stands
-beside them, (rows, others), numbers of any type. None is null."""
+beside them, (rows, others), numbers of any type. None is null. What else is to be known of the
+partition, it adds to the list when it has read everything."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Reader:
     as an RDD, if there is one. read: what tasks make of them; it is sent to the executors.
     features: the name of the features column. others: of the numbers beside them, in their order:
     targets, then the weight where there is one. shape: of the features, what
-    `schema.feature_shape` would find.
+    `schema.feature_shape` would find. ready: blocks of these rows that are there already, by what
+    they were packed for (see `fitting.packed_ahead`).
     """
 
     source: DataFrame
@@ -45,6 +50,12 @@ class Reader:
     features: str
     others: tuple[str, ...]
     shape: FeatureShape
+    ready: dict[Any, Blocks] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Delete the blocks that nobody has taken."""
+        while self.ready:
+            self.ready.popitem()[1].close()
 
 
 _readers: WeakKeyDictionary[DataFrame, Reader] = WeakKeyDictionary()
@@ -83,7 +94,7 @@ def _batches(
     batches: Iterable[pa.RecordBatch], read: Read, names: list[str]
 ) -> Iterator[pa.RecordBatch]:
     """Return a partition's rows in Arrow's form; the last of the names is the features'."""
-    for features, others in read(batches):
+    for features, others in read(batches, []):
         count, width = features.shape
         ends = np.arange(count + 1, dtype=np.int32) * width
         values = pa.array(features.astype(np.float64).ravel())

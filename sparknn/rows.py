@@ -144,7 +144,8 @@ class Parser:
     features, targets and weight side by side, (rows, columns) of `dtype`; or, of a sparse layout,
     `SparseRows`.
 
-    seen: rows met so far; kept: rows passed on; faults: why the others were not.
+    seen: rows met so far; kept: rows passed on; faults: why the others were not. notes: what
+    those that read the rows have to say of them.
     """
 
     def __init__(self, layout: Layout, dtype: type = np.float32):
@@ -154,6 +155,7 @@ class Parser:
         self.faults = Faults()
         self.seen = 0
         self.kept = 0
+        self.notes: list[Any] = []
 
     def batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Window]:
         """Yield the windows of Arrow batches of features, targets and weight columns."""

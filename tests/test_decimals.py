@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparknn.cli.decimals import column, lexed, numbers
+from sparknn.cli.decimals import numbers
 
 
 def taken(text: str, width: int, delimiter: str = ",") -> np.ndarray | None:
@@ -40,16 +40,3 @@ def test_numbers_are_what_python_reads(kind: str, most: int) -> None:
 )  # fmt: skip
 def test_what_is_not_plain_is_left_to_others(text: str) -> None:
     assert taken(text, 2) is None
-
-
-def test_one_column_is_read_without_the_others() -> None:
-    text = np.frombuffer(b"12,3,456\n7,890,1\n10,11,12345\n", np.uint8)
-    found = lexed(text, 3, ",")
-    assert found is not None and found.whole
-    read = [column(found, place, 3).tolist() for place in range(3)]
-    assert read == [[12, 7, 10], [3, 890, 11], [456, 1, 12345]]
-    one = lexed(np.frombuffer(b"5\n66\n", np.uint8), 1, ",")
-    assert one is not None and column(one, 0, 1).tolist() == [5, 66]
-    for digits, fine in ((15, True), (16, False), (40, False)):
-        found = lexed(np.frombuffer(b"7," + b"1" * digits + b"\n", np.uint8), 2, ",")
-        assert found is not None and found.whole and (column(found, 0, 2) is not None) is fine

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Lexed", "column", "lexed", "numbers"]
+__all__ = ["numbers"]
 
 MOST_DIGITS = 15
 """So many digits are a whole number that a double holds; divided by a power of ten that it holds,
@@ -22,7 +22,7 @@ NEWLINE, MINUS, POINT, ZERO = b"\n-.0"
 TENS = 10 ** np.arange(MOST_DIGITS + 1, dtype=np.uint64)
 
 
-class Lexed(NamedTuple):
+class _Lexed(NamedTuple):
     """Lines of cells, none of them empty, and as many in each line.
 
     text: (bytes,). digits: (bytes,) what those are worth that are `is_digit`. is_end: (bytes,)
@@ -37,7 +37,7 @@ class Lexed(NamedTuple):
     whole: bool
 
 
-def lexed(text: np.ndarray, width: int, delimiter: str) -> Lexed | None:
+def _lexed(text: np.ndarray, width: int, delimiter: str) -> _Lexed | None:
     """Cut lines into cells; None where one is empty, or a line has not `width` of them.
 
     text: (bytes,) uint8, of lines that end in line feeds.
@@ -57,7 +57,7 @@ def lexed(text: np.ndarray, width: int, delimiter: str) -> Lexed | None:
     digits = text - np.uint8(ZERO)
     is_digit = digits < 10
     whole = np.count_nonzero(is_digit) + len(ends) == len(text)
-    return Lexed(text, digits, is_digit, is_end, ends, whole)
+    return _Lexed(text, digits, is_digit, is_end, ends, whole)
 
 
 def numbers(text: np.ndarray, width: int, delimiter: str) -> np.ndarray | None:
@@ -65,7 +65,7 @@ def numbers(text: np.ndarray, width: int, delimiter: str) -> np.ndarray | None:
 
     Every number is the double that is nearest to what is written.
     """
-    found = lexed(text, width, delimiter)
+    found = _lexed(text, width, delimiter)
     if found is None:
         return None
     worth = _runs(found.digits, found.is_digit)
@@ -75,37 +75,6 @@ def numbers(text: np.ndarray, width: int, delimiter: str) -> np.ndarray | None:
         return worth.take(found.ends - 1).reshape(-1, width)
     values = _decimals(found, worth)
     return None if values is None else values.reshape(-1, width)
-
-
-def column(found: Lexed, place: int, width: int) -> np.ndarray | None:
-    """Return a column of whole numbers, (rows,) uint64, without computing the others.
-
-    None where one of any column has more than MOST_DIGITS.
-    """
-    if _too_long(found.is_digit):
-        return None
-    at = found.ends[place::width] - 1
-    values, inside = np.zeros(len(at), np.uint64), np.ones(len(at), bool)
-    for power in TENS[:MOST_DIGITS]:
-        # Before the first cell of all, -1 is the last byte, a line's end.
-        inside &= found.is_digit[at]
-        if not inside.any():
-            break
-        values[inside] += found.digits[at[inside]] * power
-        at = at - 1
-    return values
-
-
-def _too_long(is_digit: np.ndarray) -> bool:
-    """Return whether more than MOST_DIGITS follow one another anywhere."""
-    # Where `step` bytes from here on are all digits.
-    full, step = is_digit, 1
-    while step <= MOST_DIGITS:
-        full = full[step:] & full[:-step]
-        if not full.any():
-            return False
-        step *= 2
-    return True
 
 
 def _runs(digits: np.ndarray, is_digit: np.ndarray) -> np.ndarray | None:
@@ -131,7 +100,7 @@ def _runs(digits: np.ndarray, is_digit: np.ndarray) -> np.ndarray | None:
     return None if full.any() else worth
 
 
-def _decimals(found: Lexed, runs: np.ndarray) -> np.ndarray | None:
+def _decimals(found: _Lexed, runs: np.ndarray) -> np.ndarray | None:
     """Return cells with signs and points as (cells,) float64, or None where one is odd.
 
     runs: as of `_runs`.

@@ -1,15 +1,14 @@
 """Training rows that are text of numbers and nothing else: read straight into blocks.
 
-Whether an input is such is found out in one pass over it. Where anything is not sure, nothing is
-kept of that pass, and the ordinary way has the word: it alone tells users what is wrong.
+Whether an input is such is found out on the way. Where anything is not sure, the blocks are thrown
+away, and the ordinary way has the word: it alone tells users what is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import partial, reduce
 
 import pyarrow as pa
 from pyspark.ml import Estimator
@@ -19,17 +18,19 @@ from pyspark.sql.types import DoubleType, StructField, StructType
 from sparknn.cli.badlines import Counts
 from sparknn.cli.checking import Rules, Table, chosen
 from sparknn.cli.column_kinds import INTEGER, NUMBER, Column, is_number
+from sparknn.cli.encoding import unused
 from sparknn.cli.formats import files_at, kind_of
 from sparknn.cli.inputs import Input, dialect_of
 from sparknn.cli.lines import Dialect
-from sparknn.cli.plain_text import Facts, Places, Source, looked_at, rows_of, source_of
+from sparknn.cli.plain_text import Facts, Places, Source, rows_of, source_of
 from sparknn.cli.preparation import is_regression, prediction_columns, require_unused
 from sparknn.cli.session import say
-from sparknn.cli.training_rows import Job, Rows, chosen_columns
+from sparknn.cli.training_rows import Job, Plain, Rows, chosen_columns
+from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 from sparknn.feature.fine_tuning import FineTuned
-from sparknn.fitting import weight_column
-from sparknn.readers import Read, Reader, frame_of
+from sparknn.fitting import packed_ahead, weight_column
+from sparknn.readers import Read, Reader
 from sparknn.rows import LARGEST, better_sparse
 from sparknn.schema import FeatureShape
 
@@ -64,20 +65,49 @@ def plain_rows(
     except InvalidDataError:
         return None
     places = _places(table, dialect, classes=not is_regression(estimator))
-    facts = looked_at(source, dialect, places)
+    numbers = [Column(column.name, column.kind or NUMBER) for column in columns]
+    read = partial(rows_of, texts=source.texts, dialect=dialect, columns=numbers, places=places)
+    name = unused(table.names, "features")
+    shape = FeatureShape(len(table.features), "the column's metadata says")
+    lenient = partial(read, strict=False)
+    reader = Reader(*source[:2], lenient, name, (str(table.label),), shape)
+    facts = _packed(session, estimator, reader)
+    if facts is None:
+        return None
     known = max(2, layers[-1]) if layers else 0
     classes = _classes(facts, known) if places.classes else None
     width = len(table.features)
-    if classes == 0 or not _sure(facts, columns, width) or (layers and layers[0] != width):
+    sure = _sure(facts, columns, width)
+    if not sure or classes == 0 or (layers and layers[0] != width):
+        reader.close()
         return None
     columns = [_decided(*each) for each in zip(columns, facts.fractional, strict=True)]
     table = replace(table, kinds=tuple(columns))
-    say(f"{job.path}: {facts.rows} rows of numbers, to be read straight into blocks")
-    read = partial(rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places)
-    vectors = partial(_vectors, source, read, table, classes)
+    say(f"{job.path}: {facts.rows} rows of numbers, read straight into blocks")
     training = frame if set(table.names) == set(frame.columns) else chosen(frame, table)
     counts = Counts(facts.rows, blank=facts.blank)
-    return Rows(Rules(table, width, classes), None, training, None, counts, {}, vectors)
+    plain = Plain(replace(reader, read=partial(read, strict=True)), classes)
+    return Rows(Rules(table, width, classes), None, training, None, counts, {}, plain)
+
+
+def _packed(session: SparkSession, estimator: Estimator, reader: Reader) -> Facts | None:
+    """Pack a reader's rows, and return what there is in them; None where some are invalid."""
+    estimator.setLabelCol(reader.others[0])
+    wanted = estimator._wanted()
+    if wanted.targets != reader.others or wanted.class_weights:
+        return None
+    cluster = Cluster(session)
+    try:
+        blocks = cluster.run(lambda: packed_ahead(estimator, cluster, reader, wanted))
+    except InvalidDataError:
+        return None
+    summaries = [summary for item in blocks.packed for summary in item.summaries]
+    notes = [
+        note
+        for summary in sorted(summaries, key=lambda summary: summary.partition)
+        for note in summary.notes
+    ]
+    return reduce(Facts.add, notes)
 
 
 def _simple(job: Job, estimator: Estimator) -> bool:
@@ -145,7 +175,9 @@ def _sure(facts: Facts, columns: Sequence[Column], width: int) -> bool:
         column for column, odd in zip(columns, facts.fractional, strict=True)
         if odd and column.kind == INTEGER
     ]  # fmt: skip
-    if facts.doubt or not facts.rows or broken or facts.largest > LARGEST:
+    # -0 is 0 in a column of whole numbers, and the blocks hold what was written.
+    zeros = facts.negative_zero & ~facts.fractional
+    if facts.doubt or not facts.rows or broken or zeros.any() or facts.largest > LARGEST:
         return False
     return not better_sparse(width, sum(facts.stored) / len(facts.stored))
 
@@ -157,23 +189,13 @@ def _decided(column: Column, fractional: bool) -> Column:
     return Column(column.name, NUMBER if fractional else INTEGER)
 
 
-def _vectors(
-    source: Source, read: Read, table: Table, classes: int | None, features: str
-) -> DataFrame:
-    """Return the rows as a label and a vector of this name, as the pipeline's stages make them."""
-    width, label = len(table.features), str(table.label)
-    shape = FeatureShape(width, "the column's metadata says")
-    metadata: dict[str, dict[str, Any]] = {features: {"ml_attr": {"num_attrs": width}}}
-    if classes is not None:
-        metadata[label] = {"ml_attr": {"type": "nominal", "num_vals": classes}}
-    return frame_of(Reader(*source[:2], read, features, (label,), shape), metadata)
-
-
 def _frame(source: Source, dialect: Dialect) -> DataFrame:
     """Return the rows as columns, for whatever has to have them so."""
     columns = [Column(name, NUMBER) for name in dialect.names]
     places = Places(list(range(len(columns))), [], False)
-    read = partial(rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places)
+    read = partial(
+        rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places, strict=True
+    )
     schema = StructType([StructField(name, DoubleType()) for name in dialect.names])
     return source.frame.mapInArrow(partial(_columns, read=read, names=dialect.names), schema)
 
@@ -181,5 +203,5 @@ def _frame(source: Source, dialect: Dialect) -> DataFrame:
 def _columns(
     batches: Iterable[pa.RecordBatch], read: Read, names: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    for rows, _ in read(batches):
+    for rows, _ in read(batches, []):
         yield pa.record_batch([pa.array(column) for column in rows.T.astype(float)], list(names))

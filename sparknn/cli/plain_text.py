@@ -1,4 +1,4 @@
-"""Text that is numbers and nothing else: looked at once, and then read straight into blocks.
+"""Text that is numbers and nothing else, read straight into blocks.
 
 Nothing of it passes through the JVM as columns, of which some hundred cost more than the parsing.
 What is not sure here (a quote, a word, an empty cell, a line of another width) is left to the
@@ -8,7 +8,6 @@ of `sources`.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,15 +18,14 @@ import pyarrow as pa
 from pyspark import RDD
 from pyspark.sql import DataFrame, SparkSession
 
-from sparknn.cli.column_kinds import EXACT, NUMBER, Column
-from sparknn.cli.decimals import column, lexed, numbers
+from sparknn.cli.column_kinds import EXACT, Column
+from sparknn.cli.decimals import numbers
 from sparknn.cli.formats import is_packed, plain_path
 from sparknn.cli.lines import BOM, Dialect, parse, typed
 from sparknn.cli.text_tables import line_batches, runs
-from sparknn.cluster import Cluster
 from sparknn.schema import LOOKED_AT
 
-__all__ = ["Facts", "Places", "Source", "looked_at", "rows_of", "source_of"]
+__all__ = ["Facts", "Places", "Source", "rows_of", "source_of"]
 
 CHUNK_BYTES = 2**20
 """Of lines that come together; what Arrow likes."""
@@ -82,13 +80,15 @@ class Range(NamedTuple):
 class Facts:
     """What there is in some lines of numbers.
 
-    rows, blank: lines that are rows, and that hold nothing. fractional: (columns,) which columns
-    hold more than whole numbers. largest: of the absolute values of those that are not written in
-    a few digits. labels: the different ones.
-    stored: how many features are not 0, in each of the first rows. doubt: what is not plain.
+    fractional: (columns,) which hold more than whole numbers. negative_zero: (columns,) which hold
+    -0, which is 0 in a column of whole numbers. rows, blank: lines that are rows, and that hold
+    nothing. largest: of the absolute values that are not written in a few digits. labels: the
+    different ones. stored: how many features are not 0, in each of the first rows. doubt: what is
+    not plain.
     """
 
     fractional: np.ndarray
+    negative_zero: np.ndarray
     rows: int = 0
     blank: int = 0
     largest: float = 0.0
@@ -96,15 +96,36 @@ class Facts:
     stored: list[int] = field(default_factory=list)
     doubt: str = ""
 
-    def add(self, other: Facts) -> None:
-        """Add what is in the lines that follow."""
+    def add(self, other: Facts) -> Facts:
+        """Add what is in the lines that follow, and return all."""
         self.fractional = self.fractional | other.fractional
+        self.negative_zero = self.negative_zero | other.negative_zero
         self.rows += other.rows
         self.blank += other.blank
         self.largest = max(self.largest, other.largest)
         self.labels |= other.labels
         self.stored += other.stored[: LOOKED_AT - len(self.stored)]
         self.doubt = self.doubt or other.doubt
+        return self
+
+    def note(self, blank: int, rows: np.ndarray, places: Places) -> None:
+        """Add blank lines, and rows, (rows, columns)."""
+        self.blank += blank
+        self.rows += len(rows)
+        if not len(rows):
+            return
+        if rows.dtype.kind == "f":
+            size = np.abs(rows)
+            self.fractional |= ((np.floor(rows) != rows) | (size > EXACT)).any(axis=0)
+            self.negative_zero |= ((rows == 0) & np.signbit(rows)).any(axis=0)
+            self.largest = max(self.largest, float(size.max()))
+        if len(self.stored) < LOOKED_AT:
+            first = _chosen(rows[: LOOKED_AT - len(self.stored)], places.features)
+            self.stored += np.count_nonzero(first, axis=1).tolist()
+        if places.classes:
+            self.labels |= set(np.unique(rows[:, places.others[0]]).tolist())
+            if len(self.labels) > MOST_LABELS:
+                raise NotPlainError("too many labels")
 
 
 def source_of(session: SparkSession, files: Sequence[str], dialect: Dialect) -> Source:
@@ -127,33 +148,36 @@ def source_of(session: SparkSession, files: Sequence[str], dialect: Dialect) -> 
     return Source(frame, given, partial(_opened, ranges=ranges, dialect=dialect))
 
 
-def looked_at(source: Source, dialect: Dialect, places: Places) -> Facts:
-    """Return what there is in all lines; with a doubt where they are not sure to be numbers."""
-    Cluster(source.frame.sparkSession).prepare()
-    looking = partial(_looked, texts=source.texts, dialect=dialect, places=places)
-    total = Facts(np.zeros(len(dialect.names), bool))
-    if source.given is not None:
-        found = source.given.mapPartitions(looking).collect()
-    else:
-        sent = source.frame.mapInArrow(partial(_told, looking=looking), "found binary")
-        # Written by a task of this session a moment ago.
-        found = [pickle.loads(bytes(each)) for (each,) in sent.collect()]
-    for each in found:
-        total.add(each)
-    return total
-
-
 def rows_of(
     batches: Iterable[pa.RecordBatch],
+    notes: list[Facts],
     texts: Texts,
     dialect: Dialect,
     columns: Sequence[Column],
     places: Places,
+    strict: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield a partition's features and the numbers beside them, as `readers.Read` has it."""
-    for text in texts(batches):
-        for _, rows in _pieces(text, dialect, columns):
-            yield _chosen(rows, places.features), _chosen(rows, places.others)
+    """Yield a partition's features and the numbers beside them, as `readers.Read` has it.
+
+    What there is in all lines is noted at the end. strict: raise at the first doubt, which is the
+    end of the rows otherwise, and noted.
+    """
+    facts = Facts(*np.zeros((2, len(columns)), bool))
+    batches = iter(batches)
+    try:
+        for text in texts(batches):
+            for blank, rows in _pieces(text, dialect, columns):
+                facts.note(blank, rows, places)
+                if len(rows):
+                    yield _chosen(rows, places.features), _chosen(rows, places.others)
+    except (NotPlainError, OSError) as error:
+        if strict:
+            raise
+        facts.doubt = str(error)
+    # A task that does not read all it is given costs its worker.
+    for _ in batches:
+        pass
+    notes.append(facts)
 
 
 def _opened(
@@ -261,70 +285,6 @@ def _by_lines(text: bytes, dialect: Dialect, columns: Sequence[Column]) -> tuple
     if not good.lines:
         return parsed.blank, np.empty((0, len(columns)))
     return parsed.blank, np.stack([values.to_numpy() for values in good.columns], axis=1)
-
-
-def _told(
-    batches: Iterable[pa.RecordBatch],
-    looking: Callable[[Iterable[pa.RecordBatch]], Iterator[Facts]],
-) -> Iterator[pa.RecordBatch]:
-    """Return facts in Arrow's form."""
-    for facts in looking(batches):
-        yield pa.record_batch([pa.array([pickle.dumps(facts)], pa.binary())], ["found"])
-
-
-def _looked(
-    batches: Iterable[pa.RecordBatch], texts: Texts, dialect: Dialect, places: Places
-) -> Iterator[Facts]:
-    """Say what there is in a partition, up to the first doubt."""
-    facts = Facts(np.zeros(len(dialect.names), bool))
-    try:
-        for text in texts(batches):
-            _look(text, dialect, places, facts)
-    except (NotPlainError, OSError) as error:
-        facts.doubt = str(error)
-    # A task that does not read all it is given costs its worker.
-    for _ in batches:
-        pass
-    yield facts
-
-
-def _look(text: bytes, dialect: Dialect, places: Places, facts: Facts) -> None:
-    """Add what there is in some lines."""
-    width = len(dialect.names)
-    for start, stop in _cuts(text):
-        found = lexed(_bytes(text, start, stop), width, dialect.delimiter)
-        labels = None
-        if found is not None and found.whole and len(facts.stored) == LOOKED_AT:
-            # Where there are digits alone, no other number has to be known.
-            labels = column(found, places.others[0], width)
-        if found is None or labels is None:
-            columns = [Column(name, NUMBER) for name in dialect.names]
-            for blank, rows in _pieces(text[start:], dialect, columns):
-                facts.blank += blank
-                _look_at_rows(rows, places, facts)
-            return
-        facts.rows += len(labels)
-        _note_labels(labels, places, facts)
-
-
-def _look_at_rows(rows: np.ndarray, places: Places, facts: Facts) -> None:
-    facts.rows += len(rows)
-    if not len(rows):
-        return
-    if rows.dtype.kind == "f":
-        size = np.abs(rows)
-        facts.fractional |= ((np.floor(rows) != rows) | (size > EXACT)).any(axis=0)
-        facts.largest = max(facts.largest, float(size.max()))
-    first = _chosen(rows[: LOOKED_AT - len(facts.stored)], places.features)
-    facts.stored += np.count_nonzero(first, axis=1).tolist()
-    _note_labels(rows[:, places.others[0]], places, facts)
-
-
-def _note_labels(values: np.ndarray, places: Places, facts: Facts) -> None:
-    if places.classes:
-        facts.labels |= set(np.unique(values).tolist())
-    if len(facts.labels) > MOST_LABELS:
-        raise NotPlainError("too many labels")
 
 
 def _chosen(rows: np.ndarray, places: list[int]) -> np.ndarray:
