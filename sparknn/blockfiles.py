@@ -131,6 +131,7 @@ class Summary:
     fingerprint: of the rows that were sent to be dealt, or, negative, of those that arrived.
     histogram: (classes,) the weight of each class; None without classes.
     segments: (pieces, 1 + 2 * columns) rows, then means, then mean squares of what is compared.
+    notes: what those that read the rows have to say of them.
     """
 
     partition: int
@@ -144,6 +145,7 @@ class Summary:
     fingerprint: int = 0
     histogram: np.ndarray | None = None
     segments: np.ndarray | None = None
+    notes: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

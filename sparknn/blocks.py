@@ -21,6 +21,7 @@ from sparknn.dealing import alike
 from sparknn.errors import DiskSpaceError, InvalidDataError, LostBlockError
 from sparknn.eviction import evict
 from sparknn.packing import ONE, Packer, Source, nothing_packed
+from sparknn.readers import Reader
 from sparknn.rows import WIDEST, Layout, better_sparse, pair
 from sparknn.sweeping import new_directory, sweep
 from sparknn.vectors import mean_stored
@@ -150,7 +151,7 @@ class Blocks:
 
 def pack(
     cluster: Cluster,
-    data: DataFrame | RDD,
+    data: DataFrame | RDD | Reader,
     source: Source,
     partitions: int | None = None,
     columns: Sequence[Column] = (),
@@ -160,9 +161,9 @@ def pack(
     Parameters
     ----------
     cluster : Cluster
-    data : DataFrame or RDD
+    data : DataFrame, RDD or Reader
         An RDD of (label, features) pairs or LabeledPoints, or of features where the layout has
-        no targets.
+        no targets. A Reader's rows are what the layout says.
     source : Source
     partitions : int, optional
         By default one per core, or fewer where there are few rows.
@@ -186,25 +187,25 @@ def pack(
     _require_narrow(source.layout)
     cluster.prepare()
     directory = new_directory()
-    packer = Packer(source, directory)
+    in_place = rows = _selected(data, columns)
+    packer = Packer(source, directory, data.read if isinstance(data, Reader) else None)
+    if isinstance(data, Reader) and data.given is not None:
+        in_place = data.given
     try:
         with cluster.described("sparknn: packing rows into blocks"):
-            return _pack(cluster, data, packer, partitions, columns)
+            return _pack(cluster, rows, packer.in_place(in_place), packer, partitions)
     except BaseException:
         sweep(cluster, directory, aborted=True)
         raise
 
 
 def _pack(
-    cluster: Cluster,
-    data: DataFrame | RDD,
-    packer: Packer,
-    partitions: int | None,
-    columns: Sequence[Column],
+    cluster: Cluster, rows: DataFrame | RDD, rdd: RDD, packer: Packer, partitions: int | None
 ) -> Blocks:
-    """Pack in place where the partitions serve as they are, else deal the rows out."""
-    rows = _selected(data, columns)
-    rdd = packer.in_place(rows)
+    """Pack in place where the partitions serve as they are, else deal the rows out.
+
+    rdd: what packs them in place.
+    """
     sources = rdd.getNumPartitions()
     wanted = partitions or cluster.cores
     in_place = sources == wanted or (not partitions and sources < wanted)
@@ -243,8 +244,10 @@ def _require_narrow(layout: Layout) -> None:
         )
 
 
-def _selected(data: DataFrame | RDD, columns: Sequence[Column]) -> DataFrame | RDD:
+def _selected(data: DataFrame | RDD | Reader, columns: Sequence[Column]) -> DataFrame | RDD:
     """Return a DataFrame's columns under plain names: two may be the same."""
+    if isinstance(data, Reader):
+        return data.source
     if isinstance(data, RDD):
         return data
     return data.select(*[column.alias(f"c{place}") for place, column in enumerate(columns)])

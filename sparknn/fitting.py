@@ -25,6 +25,7 @@ from sparknn.errors import DivergenceError, InvalidDataError
 from sparknn.packing import Source
 from sparknn.params import HasTraining
 from sparknn.persistence import Persistent
+from sparknn.readers import Reader, reader_of
 from sparknn.rows import Layout
 from sparknn.schema import (
     column_type,
@@ -36,7 +37,15 @@ from sparknn.schema import (
 )
 from sparknn.training import Checkpoints, Fit, Fitted, HeldOut, description_of, train_fits
 
-__all__ = ["Beginning", "Trainable", "Wanted", "packed", "split", "weight_column"]
+__all__ = [
+    "Beginning",
+    "Trainable",
+    "Wanted",
+    "packed",
+    "packed_ahead",
+    "split",
+    "weight_column",
+]
 
 TOGETHER = 2**23
 """Parameters, over all settings, up to which fits share a round: what travels in one job."""
@@ -283,6 +292,13 @@ def packed(
     """Pack features, targets and weights into resident blocks, held-out ones like the others."""
     features = estimator.getFeaturesCol()
     weight = weight_column(estimator) if wanted.weighted else None
+    reader = None
+    if not wanted.class_weights:
+        reader = reader_of(dataset, features, wanted.targets, weight)
+    if reader is not None and like is None:
+        ready = _ready(estimator, cluster, reader, wanted)
+        if ready is not None:
+            return ready
     columns, single = feature_columns(dataset, features)
     columns += [numeric_column(dataset, name) for name in wanted.targets]
     weights = [numeric_column(dataset, weight)] if weight else []
@@ -291,7 +307,7 @@ def packed(
         weights.append(_class_weight(columns[-1], wanted.class_weights))
     if weights:
         columns.append(reduce(mul, weights))
-    shape = feature_shape(dataset, features)
+    shape = reader.shape if reader else feature_shape(dataset, features)
     width, standard = shape[:2] if wanted.width is None else (wanted.width, Layout.standard)
     layout = Layout(
         features,
@@ -313,7 +329,55 @@ def packed(
     partitions = wanted.partitions or estimator._partitions
     if like is not None:
         partitions = len(like.packed)
-    return pack(cluster, dataset, source, partitions, columns)
+    return pack(cluster, reader or dataset, source, partitions, columns)
+
+
+def packed_ahead(estimator: Any, cluster: Cluster, reader: Reader, wanted: Wanted) -> Blocks:
+    """Pack a reader's rows for the fit of this estimator that follows on its frame.
+
+    So what the blocks hold can be looked at before. How many features and classes the estimator
+    wants may be found out by that: of `wanted`, it does not count here.
+    """
+    layout = Layout(
+        reader.features,
+        0,
+        wanted.targets,
+        None if wanted.classes is None else 0,
+        width=reader.shape.width,
+        standard=reader.shape.standard,
+        skip=estimator.getHandleInvalid() == "skip",
+        bounds=wanted.bounds,
+    )
+    deal = wanted.partitions is not None
+    source = Source(layout, estimator._compares, wanted.precise, estimator.getSeed(), deal)
+    blocks = pack(cluster, reader, source, wanted.partitions or estimator._partitions)
+    reader.ready[_purpose(estimator, wanted)] = blocks
+    return blocks
+
+
+def _ready(estimator: Any, cluster: Cluster, reader: Reader, wanted: Wanted) -> Blocks | None:
+    """Return the blocks that were packed ahead for this fit, if they are as it wants them."""
+    blocks = reader.ready.pop(_purpose(estimator, wanted), None)
+    if blocks is None:
+        return None
+    few = not wanted.classes or len(blocks.histogram) <= wanted.classes
+    if not few or wanted.width not in (None, blocks.features):
+        blocks.close()
+        return None
+    blocks.cluster = cluster
+    return blocks
+
+
+def _purpose(estimator: Any, wanted: Wanted) -> tuple:
+    """Return what blocks go by, apart from how many features and classes there are to be."""
+    classes = None if wanted.classes is None else 0
+    return (
+        wanted._replace(classes=classes, width=None),
+        estimator._compares,
+        estimator._partitions,
+        estimator.getSeed(),
+        estimator.getHandleInvalid(),
+    )
 
 
 def _class_weight(label: Column, weights: Sequence[float]) -> Column:

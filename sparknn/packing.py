@@ -21,7 +21,8 @@ from pyspark.sql import DataFrame, SparkSession
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
 from sparknn.cluster import Cluster
 from sparknn.dealing import SparseSpool, Spool, fingerprint, row_keys
-from sparknn.rows import Faults, Layout, Parser
+from sparknn.readers import Read
+from sparknn.rows import Faults, Layout, Parser, Window
 from sparknn.sparse import SparseRows
 from sparknn.sparsefiles import SparseWriter
 
@@ -59,10 +60,14 @@ class Source:
 
 
 class Packer:
-    """The functions that run in the tasks, and the RDDs that they make."""
+    """The functions that run in the tasks, and the RDDs that they make.
 
-    def __init__(self, source: Source, directory: str):
-        self.source, self.directory = source, directory
+    read: what makes rows of the batches that tasks are given, where those are not rows already;
+    an RDD holds such batches then, too.
+    """
+
+    def __init__(self, source: Source, directory: str, read: Read | None = None):
+        self.source, self.directory, self.read = source, directory, read
 
     @property
     def dtype(self) -> type:
@@ -96,6 +101,11 @@ class Packer:
 
     def _parser(self) -> Parser:
         return Parser(self.source.layout, self.dtype)
+
+    def _windows(self, parser: Parser, batches: Iterable[pa.RecordBatch]) -> Iterator[Window]:
+        if self.read is None:
+            return parser.batches(batches)
+        return parser.matrices(self.read(batches, parser.notes), _batch_rows(self.source.layout))
 
     def _writer(self, partition: int) -> BlockWriter:
         layout = self.source.layout
@@ -134,18 +144,22 @@ class Packer:
     def _pack_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parser = self._parser()
         partition = TaskContext.get().partitionId()
-        yield _record(self._write_valid(partition, parser, parser.batches(batches)))
+        yield _record(self._write_valid(partition, parser, self._windows(parser, batches)))
 
     def _pack_objects(self, partition: int, objects: Iterable) -> Iterator[Packed]:
         parser = self._parser()
         labelled = bool(self.source.layout.targets)
-        yield self._write_valid(partition, parser, parser.objects(objects, labelled))
+        if self.read is None:
+            windows = parser.objects(objects, labelled)
+        else:
+            windows = self._windows(parser, objects)
+        yield self._write_valid(partition, parser, windows)
 
     def _key_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parser = self._parser()
         partition = TaskContext.get().partitionId()
         sent = 0
-        for positions, rows in parser.batches(batches):
+        for positions, rows in self._windows(parser, batches):
             sent += fingerprint(rows)
             yield _keyed_batch(row_keys(self.source.seed, partition, positions), rows)
         yield _keyed_report(_report(partition, parser, sent))
@@ -211,11 +225,7 @@ def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
     setting of the session that plans, so they are planned in a copy of theirs: other threads may
     be using that one.
     """
-    wanted = BATCH_ROWS
-    if layout.sparse:
-        wanted = min(max(BATCH_BYTES // max(layout.row_bytes, 1), 1), SPARSE_ROWS)
-    elif layout.width:
-        wanted = min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    wanted = _batch_rows(layout)
     setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
     session = rows.sparkSession
     usual = int(session.conf.get(setting))
@@ -224,6 +234,15 @@ def _in_small_batches(rows: DataFrame, layout: Layout) -> DataFrame:
     plan = rows._jdf.logicalPlan()
     planned = session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(copy, plan)
     return DataFrame(planned, SparkSession(session.sparkContext, copy))
+
+
+def _batch_rows(layout: Layout) -> int:
+    """Return how many rows come together."""
+    if layout.sparse:
+        return min(max(BATCH_BYTES // max(layout.row_bytes, 1), 1), SPARSE_ROWS)
+    if layout.width:
+        return min(max(BATCH_BYTES // (8 * layout.width), 1), 10_000)
+    return BATCH_ROWS
 
 
 def _keyed_batch(keys: np.ndarray, rows: np.ndarray | SparseRows) -> pa.RecordBatch:
@@ -265,7 +284,9 @@ def _keyed_report(report: Summary) -> pa.RecordBatch:
 
 def _report(partition: int, parser: Parser, sent: int = 0) -> Summary:
     width = parser.width if parser.kept else None
-    return Summary(partition, parser.seen, parser.faults, width, fingerprint=sent)
+    return Summary(
+        partition, parser.seen, parser.faults, width, fingerprint=sent, notes=parser.notes
+    )
 
 
 _serializer = CPickleSerializer()

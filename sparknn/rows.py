@@ -144,7 +144,8 @@ class Parser:
     features, targets and weight side by side, (rows, columns) of `dtype`; or, of a sparse layout,
     `SparseRows`.
 
-    seen: rows met so far; kept: rows passed on; faults: why the others were not.
+    seen: rows met so far; kept: rows passed on; faults: why the others were not. notes: what
+    those that read the rows have to say of them.
     """
 
     def __init__(self, layout: Layout, dtype: type = np.float32):
@@ -154,6 +155,7 @@ class Parser:
         self.faults = Faults()
         self.seen = 0
         self.kept = 0
+        self.notes: list[Any] = []
 
     def batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Window]:
         """Yield the windows of Arrow batches of features, targets and weight columns."""
@@ -161,6 +163,20 @@ class Parser:
             for window in self._windows(batch):
                 table = self._table(window)
                 yield from self._checked(table)
+
+    def matrices(
+        self, parts: Iterable[tuple[np.ndarray, np.ndarray]], together: int
+    ) -> Iterator[Window]:
+        """Yield the windows of dense features, with targets and weights beside them, none null.
+
+        Cut as batches of `together` rows are, however many the parts hold: offsets and sums, and
+        so the bits of a block, go by windows.
+        """
+        rows = max(1, WINDOW_BYTES // self._row_bytes)
+        for features, others in _regrouped(parts, together):
+            for start in range(0, len(features), rows):
+                piece = slice(start, start + rows)
+                yield from self._checked(self._matrix_table(features[piece], others[piece]))
 
     def objects(self, pairs: Iterable, labelled: bool) -> Iterator[Window]:
         """Yield the windows of (label, features) pairs or LabeledPoints.
@@ -231,6 +247,19 @@ class Parser:
         wrong = np.full(len(null), len(parts) != self.width)
         features = np.stack([numbers(part) for part in parts], axis=1)
         return Vectors(features, null, wrong, np.zeros(len(null), bool))
+
+    def _matrix_table(self, features: np.ndarray, others: np.ndarray) -> Table:
+        """Name the columns of a window in which everything is a number."""
+        layout, none = self.layout, np.zeros(len(features), bool)
+        count = len(layout.targets)
+        weights = None if layout.weight is None else others[:, count].astype(np.float64)
+        names = [*layout.targets, *([] if layout.weight is None else [layout.weight])]
+        return Table(
+            Vectors(features, none, none, none),
+            others[:, :count].astype(np.float64),
+            weights,
+            dict.fromkeys(names, none),
+        )
 
     def _object_table(self, objects: list, labelled: bool) -> Table:
         """Unpack Python objects: pairs, LabeledPoints, vectors, sequences."""
@@ -336,6 +365,23 @@ class Parser:
         self.faults.note(name, "null", null, start)
         self.faults.note(name, "negative, NaN or infinite", odd, start, weights)
         return null | odd
+
+
+def _regrouped(
+    parts: Iterable[tuple[np.ndarray, np.ndarray]], rows: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield the same rows, so many at a time; the last ones may be fewer."""
+    held: list[tuple[np.ndarray, np.ndarray]] = []
+    count = 0
+    for part in parts:
+        held.append(part)
+        count += len(part[0])
+        while count >= rows:
+            whole = [np.concatenate(each) for each in zip(*held, strict=True)]
+            yield tuple(each[:rows] for each in whole)
+            held, count = [(whole[0][rows:], whole[1][rows:])], count - rows
+    if count:
+        yield tuple(np.concatenate(each) for each in zip(*held, strict=True))
 
 
 def _odd(features) -> np.ndarray:

@@ -14,6 +14,7 @@ from sparknn.errors import InvalidDataError
 from sparknn.rows import better_sparse
 
 __all__ = [
+    "LOOKED_AT",
     "FeatureShape",
     "column_type",
     "declared_classes",
@@ -39,9 +40,10 @@ def quoted(name: str) -> str:
 
 def column_type(data: DataFrame, name: str) -> DataType:
     """Return a column's type; raise InvalidDataError with the known names if there is none."""
-    for column in data.schema.fields:
-        if column.name == name:
-            return column.dataType
+    schema = data.schema
+    # Asked for every column of a table, so that a loop here would take long for a wide one.
+    if name in schema.names:
+        return schema.fields[schema.names.index(name)].dataType
     raise InvalidDataError(f"no column {name!r}; there are {', '.join(data.columns)}")
 
 

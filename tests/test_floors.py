@@ -42,6 +42,7 @@ FLOORS = [
         "cluster",
         "schema",
         "packing",
+        "readers",
         "sweeping",
         "eviction",
         "mapping",

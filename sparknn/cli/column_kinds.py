@@ -26,6 +26,7 @@ __all__ = [
     "WORD",
     "Column",
     "Tally",
+    "are_numbers",
     "decide",
     "is_number",
     "numbers_of",
@@ -78,7 +79,12 @@ class Tally:
 
 def is_number(text: str) -> bool:
     """Return whether text is a finite number in decimal notation."""
-    return bool(pc.match_substring_regex(pa.scalar(text), _NUMBER).as_py())
+    return are_numbers([text])[0]
+
+
+def are_numbers(texts: Sequence[str]) -> list[bool]:
+    """Return which texts are finite numbers in decimal notation."""
+    return pc.match_substring_regex(pa.array(texts, pa.string()), _NUMBER).to_pylist()
 
 
 def numbers_of(cells: pa.Array) -> tuple[pa.DoubleArray, pa.BooleanArray | None]:

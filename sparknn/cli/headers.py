@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sparknn.cli.column_kinds import is_number
+from sparknn.cli.column_kinds import are_numbers
 from sparknn.cli.lines import split_line
 from sparknn.errors import InvalidDataError
 
@@ -28,8 +28,7 @@ def looks_like_names(first: Sequence[str], second: Sequence[str]) -> bool:
     It is one where a column of numbers begins with something else; or, without such a column,
     where its cells are all filled, all different and none a number.
     """
-    numeric = [is_number(cell) for cell in first]
-    below = [is_number(cell) for cell in second]
+    numeric, below = are_numbers(first), are_numbers(second)
     if any(word and cell and number for word, cell, number in _pairs(numeric, first, below)):
         return True
     return not any(numeric) and all(first) and len(set(first)) == len(first)

@@ -25,17 +25,28 @@ from sparknn.cli.formats import (
     files_at,
     first_lines,
     kind_of,
+    plain_path,
 )
 from sparknn.cli.headers import agreed_header, delimiter_of, names_of
 from sparknn.cli.lines import Dialect, split_line
 from sparknn.cli.session import say
 from sparknn.cli.spark_tables import json_table, libsvm_table, schema_kinds, with_kinds
-from sparknn.cli.text_tables import FAULT, examine, plain_path, text_table
+from sparknn.cli.text_tables import FAULT, examine, text_table
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 from sparknn.schema import quoted
 
-__all__ = ["FORMATS", "Input", "Reading", "fold_of", "hold_out", "read", "reading", "split_by"]
+__all__ = [
+    "FORMATS",
+    "Input",
+    "Reading",
+    "dialect_of",
+    "fold_of",
+    "hold_out",
+    "read",
+    "reading",
+    "split_by",
+]
 
 UNREADABLE = re.compile(r"\[((?:FAILED_READ_FILE|CANNOT_READ|MALFORMED)[^\]]*)\] ?([^\n]*)")
 CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*([\w$]+(?:: [^\n]*)?)", re.MULTILINE)
@@ -215,6 +226,23 @@ def _file_in(message: str, files: Sequence[str]) -> str | None:
 def _text(session: SparkSession, kind: str, asked: _Asked) -> tuple[DataFrame, list[Column]]:
     """Return CSV, or lines of numbers, as columns of their kinds and with FAULT."""
     how, files = asked.how, asked.files
+    dialect, given = dialect_of(session, files, kind, how)
+    before = {column.name: column for column in asked.known or ()}
+    found = examine(session, files, dialect)
+    columns = [
+        before.get(column.name, column)
+        for column in decide(dialect.names, found.tallies, given, asked.words, how.numbers_column)
+    ]
+    return text_table(session, files, found.whole, dialect, columns), columns
+
+
+def dialect_of(
+    session: SparkSession, files: list[str], kind: str, how: Reading
+) -> tuple[Dialect, dict[str, str]]:
+    """Return how lines of CSV, or of numbers, are written, and the kinds that a schema names.
+
+    Raises InvalidDataError where the files do not agree, or not with what was said of them.
+    """
     dialect, header = _dialect(session, files, kind, how)
     given = schema_kinds(how.schema)
     if given and not header:
@@ -226,13 +254,7 @@ def _text(session: SparkSession, kind: str, asked: _Asked) -> tuple[DataFrame, l
     missing = [name for name in (*given, *how.numbers_column) if name not in dialect.names]
     if missing:
         raise InvalidDataError(f"no column {missing[0]!r}; there are {', '.join(dialect.names)}")
-    before = {column.name: column for column in asked.known or ()}
-    found = examine(session, files, dialect)
-    columns = [
-        before.get(column.name, column)
-        for column in decide(dialect.names, found.tallies, given, asked.words, how.numbers_column)
-    ]
-    return text_table(session, files, found.whole, dialect, columns), columns
+    return dialect, given
 
 
 def _dialect(

@@ -43,9 +43,8 @@ class InputColumns(Transformer, DefaultParamsReadable, DefaultParamsWritable):
         super().__init__()
         if table is None:
             return
-        kinds = [
-            _used(column, table, whole) for column in table.kinds if column.name in table.names
-        ]
+        used = set(table.names)
+        kinds = [_used(column, table, whole) for column in table.kinds if column.name in used]
         found = {
             "features": table.features,
             "categories": table.categories,

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import pyarrow as pa
 from pyspark.ml.functions import array_to_vector
@@ -28,11 +27,20 @@ from pyspark.sql.types import (
 )
 
 from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, WORD, Column, Tally, tally
+from sparknn.cli.formats import plain_path
 from sparknn.cli.lines import Dialect, Fault, Parsed, parse, parse_whole, typed
 from sparknn.cluster import Cluster
 from sparknn.schema import quoted
 
-__all__ = ["FAULT", "FAULT_TYPE", "Examined", "examine", "plain_path", "text_table"]
+__all__ = [
+    "FAULT",
+    "FAULT_TYPE",
+    "Examined",
+    "examine",
+    "line_batches",
+    "runs",
+    "text_table",
+]
 
 FAULT = "_sparknn_fault"
 """The column that says what is wrong with a line; null in rows."""
@@ -76,13 +84,6 @@ class Examined(NamedTuple):
 
     tallies: list[Tally]
     whole: list[str]
-
-
-def plain_path(uri: str) -> str:
-    """Return a file's path as messages have it: one on this machine without its scheme."""
-    if not uri.startswith("file:"):
-        return uri
-    return "/" + unquote(uri.removeprefix("file:")).lstrip("/")
 
 
 def examine(session: SparkSession, files: Sequence[str], dialect: Dialect) -> Examined:
@@ -150,15 +151,20 @@ def _sources(
 ) -> list[tuple[DataFrame, _Reader]]:
     """Return the text of files, and how to take it apart."""
     sources: list[tuple[DataFrame, _Reader]] = []
-    place = [F.col("_metadata.file_path").alias("file"), F.col("_metadata.file_block_start")]
     if pieces:
-        lines = session.read.text(list(pieces)).select(F.col("value").cast("binary"), *place)
+        lines = line_batches(session, pieces)
         sources.append((lines, partial(_parts, dialect=dialect, columns=columns)))
     if whole:
-        texts = session.read.text(list(whole), wholetext=True)
-        texts = texts.select(F.col("value").cast("binary"), *place)
+        texts = line_batches(session, whole, wholetext=True)
         sources.append((texts, partial(_whole_parts, dialect=dialect)))
     return sources
+
+
+def line_batches(session: SparkSession, files: Sequence[str], wholetext: bool = False) -> DataFrame:
+    """Return files' lines, or whole texts, each with its file and where in it its split begins."""
+    place = [F.col("_metadata.file_path").alias("file"), F.col("_metadata.file_block_start")]
+    texts = session.read.text(list(files), wholetext=wholetext)
+    return texts.select(F.col("value").cast("binary"), *place)
 
 
 def _parts(
@@ -167,13 +173,13 @@ def _parts(
     """Take batches of lines apart; those of one file follow one another."""
     seen: dict[tuple[str, int], int] = {}
     for batch in batches:
-        for (uri, start), lines in _runs(batch):
+        for (uri, start), lines in runs(batch):
             first = seen.get((uri, start), 1 if start == 0 else 2)
             seen[uri, start] = first + len(lines)
             yield _Part(plain_path(uri), start == 0, parse(lines, first, dialect, columns))
 
 
-def _runs(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
+def runs(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
     """Return a batch's lines, those of one file and split together, in pieces of some MB."""
     lines, files, starts = (column.to_pylist() for column in batch.columns)
     begin, size = 0, 0

@@ -31,6 +31,7 @@ from sparknn.cli.options import (
     training_options,
 )
 from sparknn.cli.outputs import require_free, save_model
+from sparknn.cli.plain_rows import plain_rows
 from sparknn.cli.preparation import (
     fit_stages,
     is_regression,
@@ -61,6 +62,7 @@ __all__ = [
     "make_logistic",
     "make_perceptron",
     "prepared",
+    "rows_to_train_on",
     "saved_and_measured",
     "suited",
     "train_dbn",
@@ -167,11 +169,14 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
         return explained(name, session, job, estimator, hidden)
     if job.output:
         require_free(session, job.output, job.overwrite)
-    rows = valid_rows(session, job, estimator, layers_of(estimator, hidden))
-    test = test_rows(session, job, rows)
-    set_aside(session, job, rows.counts, *([test[1]] if test else []))
-    say(f"{job.path}: {len(rows.rules.table.features)} feature columns, label {job.label!r}")
-    pipeline, fitted = fit_pipeline(rows, job, estimator, hidden)
+    rows = rows_to_train_on(session, job, estimator, hidden)
+    try:
+        test = test_rows(session, job, rows)
+        set_aside(session, job, rows.counts, *([test[1]] if test else []))
+        say(f"{job.path}: {len(rows.rules.table.features)} feature columns, label {job.label!r}")
+        pipeline, fitted = fit_pipeline(rows, job, estimator, hidden)
+    finally:
+        rows.close()
     say(f"trained on {fitted.rows} rows, {fitted.iterations} epochs: {fitted.reason}")
     return {
         "job": name,
@@ -180,6 +185,16 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
         "seconds": round(time.perf_counter() - began, 2),
         "output": job.output,
     }
+
+
+def rows_to_train_on(
+    session: SparkSession, job: Job, estimator: Estimator, hidden: list[int] | None
+) -> Rows:
+    """Return the valid rows, read straight into blocks where that can be."""
+    layers = layers_of(estimator, hidden)
+    with reading(job.path):
+        plain = plain_rows(session, job, estimator, layers)
+    return plain or valid_rows(session, job, estimator, layers)
 
 
 def explained(
@@ -257,6 +272,9 @@ def prepared(rows: Rows, training: DataFrame, job: Job) -> tuple[list[Transforme
     Returns its stages, the name of the features column that they make, and what they make of
     these rows.
     """
+    if rows.plain is not None:
+        stages, features = fit_stages(training, rows.rules, job.scale, None, job.recipe)
+        return stages, features, rows.plain.prepared(features)
     if rows.indexer is None and rows.rules.classes is not None:
         training = with_classes(training, job.label, rows.rules.classes)
     stages, features = fit_stages(training, rows.rules, job.scale, rows.indexer, job.recipe)
@@ -278,7 +296,7 @@ def suited(
         classes = rows.rules.classes
         outputs = 1 if classes is None else max(2, classes)
         width = rows.rules.width
-        if features not in rows.rules.table.features:
+        if rows.plain is None and features not in rows.rules.table.features:
             width = feature_shape(data, features).width or width
         _set_layers(estimator, width, hidden, outputs)
     return estimator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from pyspark.ml import Estimator
@@ -33,10 +33,12 @@ from sparknn.cli.preparation import (
 from sparknn.cli.saved_columns import InputColumns
 from sparknn.errors import InvalidDataError
 from sparknn.feature.fine_tuning import FineTuned
+from sparknn.readers import Reader, frame_of
 from sparknn.schema import column_type, quoted
 
 __all__ = [
     "Job",
+    "Plain",
     "Rows",
     "chosen_columns",
     "chosen_rows",
@@ -77,13 +79,32 @@ class Job:
         return job
 
 
+class Plain(NamedTuple):
+    """Rows that were read straight into blocks; classes: of their labels, or None."""
+
+    reader: Reader
+    classes: int | None
+
+    def prepared(self, features: str) -> DataFrame:
+        """Return the rows as a pipeline without anything to fit makes them: label and vector."""
+        reader = replace(self.reader, features=features)
+        metadata: dict[str, dict[str, Any]] = {
+            features: {"ml_attr": {"num_attrs": reader.shape.width}}
+        }
+        if self.classes is not None:
+            nominal = {"type": "nominal", "num_vals": self.classes}
+            metadata[reader.others[0]] = {"ml_attr": nominal}
+        return frame_of(reader, metadata)
+
+
 @dataclass(frozen=True)
 class Rows:
     """Valid rows, read and checked before anything is computed from them.
 
     rules: what makes them valid. indexer: the stage that numbers labels that are words, or None.
     training, held: rows to train on and those held out. counts: what became of the others.
-    words: those of each category, in the training rows.
+    words: those of each category, in the training rows. plain: the training rows, where they have
+    been read straight into blocks.
     """
 
     rules: Rules
@@ -92,6 +113,12 @@ class Rows:
     held: DataFrame | None
     counts: Counts
     words: dict[str, list[str]]
+    plain: Plain | None = None
+
+    def close(self) -> None:
+        """Delete what was packed ahead and is not wanted any more."""
+        if self.plain is not None:
+            self.plain.reader.close()
 
 
 def valid_rows(
