@@ -70,6 +70,7 @@ def test_one_partition_takes_the_very_steps_of_a_numpy_loop(spark, digits_arrays
             objective.gradient(theta, Rows(part, part), velocity, random, chains, scale=scale)
             optimizer.follow(theta)
             objective.project(theta)
+        optimizer.settle()
     np.testing.assert_array_equal(model.parameters, theta)
 
 

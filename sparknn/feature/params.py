@@ -24,8 +24,8 @@ EARLY_MOMENTUM, EARLY_EPOCHS = 0.5, 5
 """Momentum while the weights still grow fast, and how long (Hinton 2012, section 9).
 
 Persistent chains keep the early one where none is set: they have to follow the weights, and at a
-momentum of 0.9 steps reach five times as far (measured on MNIST, 784-500, step size 0.05: a single
-epoch at 0.9 after five at 0.5 cost 100 nats of log-likelihood).
+momentum of 0.9 steps reach five times as far (measured on MNIST, 784-500, step size 0.05, after
+six epochs: -240 nats where the last is at 0.9, -127 where all are at 0.5).
 """
 
 LOCAL_STEPS = 1.5
