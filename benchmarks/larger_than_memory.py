@@ -7,7 +7,8 @@ files, not compressed), in a control group whose memory, page cache included, is
 a perceptron 250-16-2 by sgd on all of it in a Spark of two cores and 1 GB of heap, and puts
 jobs/predict.py to it. Beside the time it prints, as one line of JSON, what the machine could do at
 best: bytes / packing rate + epochs * max(compute, block bytes / disk rate), with the rates measured
-under the same limit, packing and compute on a tenth. All that is at --path is deleted at the end.
+under the same limit, packing and compute on one of the files. Rows that are at --path already are
+used; all that is there is deleted at the end, but for the rows with --keep.
 """
 
 from __future__ import annotations
@@ -99,10 +100,10 @@ def fit(session: SparkSession, paths: list[Path], epochs: int, partitions: int |
 
 
 def train(paths: list[Path], rate: float, epochs: int, partitions: int | None) -> dict[str, Any]:
-    """Train on a tenth for the rates, then on all; `rate` is the disk's."""
+    """Train on one file for the rates, then on all; `rate` is the disk's."""
     size = sum(path.stat().st_size for path in paths)
     with local_session(2, "1g") as session:
-        say("training on a tenth, twice")
+        say("training on one file, then another")
         fit(session, paths[:1], 1, partitions)
         forget(paths[1])
         _, part = fit(session, paths[1:2], 3, partitions)
@@ -116,7 +117,7 @@ def train(paths: list[Path], rate: float, epochs: int, partitions: int | None) -
         best = size / packing + epochs * max(compute, size / rate)
         return {
             "disk_MB_per_s": round(rate / 1e6),
-            "packing_MB_per_s_of_a_tenth": round(packing / 1e6),
+            "packing_MB_per_s_of_one_file": round(packing / 1e6),
             "compute_s_an_epoch": round(compute, 1),
             "packing_s": round(summary.timing.packing, 1),
             "epochs_s": [round(each.compute + each.other, 1) for each in summary.history],
@@ -136,7 +137,7 @@ def job(name: str, *options: str) -> dict[str, Any]:
 
 
 def score(folder: Path, files: list[Path]) -> dict[str, Any]:
-    """Put a small model that a job has trained on a tenth to all rows, and write what it says."""
+    """Put a small model that a job has trained on one file to all rows, and write what it says."""
     model, output = str(folder / "model"), str(folder / "scored")
     say("a model for scoring")
     job("train_mlp", "--input", str(files[0]), "--features", "features", "--hidden", "16",
@@ -168,6 +169,7 @@ def measure(
     for path in files:
         forget(path)
     size = sum(path.stat().st_size for path in files)
+    rows = sum(pq.read_metadata(path).num_rows for path in files)
     result = {"GB": round(size / 1e9, 2), "rows": rows, "partitions": partitions}
     if only != "predict":
         say("reading half, for the disk's rate")

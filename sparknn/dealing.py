@@ -158,8 +158,9 @@ class Spool:
 
         # Not mapped: a page that is missing would bring in the megabytes round it.
         def read(runs: list[tuple[int, int]]) -> np.ndarray:
-            out = np.empty((sum(rows for _, rows in runs), self.columns), self.dtype)
-            into, at = memoryview(out).cast("B"), 0
+            shape = (sum(rows for _, rows in runs), self.columns)
+            out: np.ndarray = np.empty(shape, self.dtype)
+            into, at = out.data.cast("B"), 0
             for first, rows in runs:
                 self.file.seek(first * row_bytes)
                 at += self.file.readinto(into[at : at + rows * row_bytes])
