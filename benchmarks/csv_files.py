@@ -58,7 +58,7 @@ def to_blocks(session: SparkSession, path: Path, schema: str | None = None) -> f
     )  # fmt: skip
     began = time.perf_counter()
     rows = rows_to_train_on(session, job, estimator, hidden)
-    assert rows.plain is not None
+    assert rows.plain
     _, features, data = prepared(rows, rows.training, job)
     suited(estimator, hidden, rows, job, data, features)
     with packed(estimator, Cluster(session), data, estimator._wanted()):
@@ -82,7 +82,7 @@ def swallow(frame: DataFrame) -> None:
 @contextmanager
 def as_if_remote() -> Iterator[None]:
     """Have the lines of local files come through Spark's text reader, as those of others do."""
-    with mock.patch.object(plain_text, "is_packed", lambda session, file: True):
+    with mock.patch.object(plain_text, "any_packed", lambda session, files: True):
         yield
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "checked",
     "choose_columns",
     "chosen",
+    "chosen_names",
     "complaint",
     "invalid_rows",
     "is_word",
@@ -114,12 +115,7 @@ def choose_columns(
             numeric_column(data, label)
     if weight:
         numeric_column(data, weight)
-    if features:
-        names = [name.strip() for name in features.split(",")]
-    elif "features" in data.columns and label != "features":
-        names = ["features"]
-    else:
-        names = [name for name in data.columns if name not in (label, weight, *aside)]
+    names = chosen_names(data.columns, label, features, weight, aside)
     if not names:
         raise InvalidDataError("there are no columns to train on but the label's")
     for name in categories:
@@ -128,6 +124,21 @@ def choose_columns(
     table = Table(measured, label, weight, tuple(categories))
     _require_numbers(data, table)
     return table
+
+
+def chosen_names(
+    columns: Sequence[str],
+    label: str | None,
+    features: str | None,
+    weight: str | None = None,
+    aside: Sequence[str] = (),
+) -> list[str]:
+    """Return which of some columns are features; all arguments as of `choose_columns`."""
+    if features:
+        return [name.strip() for name in features.split(",")]
+    if "features" in columns and label != "features":
+        return ["features"]
+    return [name for name in columns if name not in (label, weight, *aside)]
 
 
 def is_word(data: DataFrame, name: str) -> bool:

@@ -79,16 +79,16 @@ class Recipe:
 
 
 def feature_stages(
-    data: DataFrame, table: Table, scale: str, recipe: Recipe, taken: Sequence[str]
+    table: Table, vector: bool, scale: str, recipe: Recipe, taken: Sequence[str]
 ) -> tuple[list[Any], str]:
     """Return stages to fit in this order, and the name of the column of features that they make.
 
-    taken: names that their columns must not have.
+    vector: whether a single vector or array column holds the features. taken: names that their
+    columns must not have.
     """
     names = _Names(taken)
     stages: list[Any] = []
     numbers, spread = list(table.features), []
-    vector = table.vector(data)
     if recipe.fills and numbers and not vector:
         filled = [names.new(f"{name}_filled") for name in numbers]
         # Spark fills numbers of any type, but whole ones with whole ones.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,10 +16,10 @@ from sparknn.persistence import path_on
 __all__ = [
     "FORMATS",
     "BadFileError",
+    "any_packed",
     "content_of",
     "files_at",
     "first_lines",
-    "is_packed",
     "kind_of",
 ]
 
@@ -123,7 +123,7 @@ def content_of(session: SparkSession, path: str, size: int = 2**31 - 1) -> bytes
     """Return a file's content, unpacked, up to a number of bytes; raise BadFileError."""
     system, where = path_on(session, path)
     try:
-        codec = _codec(session, system, where)
+        codec = _codecs(session, system).getCodec(where)
         if codec is None and path.startswith("file:"):
             # By way of the JVM every byte costs half a microsecond.
             with open(plain_path(path), "rb") as file:
@@ -140,11 +140,13 @@ def content_of(session: SparkSession, path: str, size: int = 2**31 - 1) -> bytes
         raise BadFileError(path, str(error.java_exception.getMessage())) from None
 
 
-def is_packed(session: SparkSession, path: str) -> bool:
+def any_packed(session: SparkSession, files: Sequence[str]) -> bool:
     """Return whether a file is packed, by its name, with one of Hadoop's codecs."""
-    return _codec(session, *path_on(session, path)) is not None
+    system, _ = path_on(session, files[0])
+    codecs, path = _codecs(session, system), session.sparkContext._jvm.org.apache.hadoop.fs.Path
+    return any(codecs.getCodec(path(file)) is not None for file in files)
 
 
-def _codec(session: SparkSession, system: Any, where: Any) -> Any:
-    codecs = session.sparkContext._jvm.org.apache.hadoop.io.compress
-    return codecs.CompressionCodecFactory(system.getConf()).getCodec(where)
+def _codecs(session: SparkSession, system: Any) -> Any:
+    packages = session.sparkContext._jvm.org.apache.hadoop.io.compress
+    return packages.CompressionCodecFactory(system.getConf())

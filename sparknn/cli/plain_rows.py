@@ -6,31 +6,30 @@ away, and the ordinary way has the word: it alone tells users what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
+from typing import Any
 
-import pyarrow as pa
 from pyspark.ml import Estimator
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import DoubleType, StructField, StructType
 
 from sparknn.cli.badlines import Counts
-from sparknn.cli.checking import Rules, Table, chosen
+from sparknn.cli.checking import Rules, Table, chosen_names
 from sparknn.cli.column_kinds import INTEGER, NUMBER, Column, is_number
 from sparknn.cli.encoding import unused
 from sparknn.cli.formats import files_at, kind_of
-from sparknn.cli.inputs import Input, dialect_of
+from sparknn.cli.inputs import dialect_of
 from sparknn.cli.lines import Dialect
-from sparknn.cli.plain_text import Facts, Places, Source, rows_of, source_of
+from sparknn.cli.plain_text import Facts, Places, rows_of, source_of
 from sparknn.cli.preparation import is_regression, prediction_columns, require_unused
 from sparknn.cli.session import say
-from sparknn.cli.training_rows import Job, Plain, Rows, chosen_columns
+from sparknn.cli.training_rows import Job, Rows
 from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 from sparknn.feature.fine_tuning import FineTuned
 from sparknn.fitting import packed_ahead, weight_column
-from sparknn.readers import Read, Reader
+from sparknn.readers import Reader, frame_of
 from sparknn.rows import LARGEST, better_sparse
 from sparknn.schema import FeatureShape
 
@@ -59,18 +58,19 @@ def plain_rows(
         if found is None:
             return None
         files, dialect, columns = found
-        source = source_of(session, files, dialect)
-        frame = _frame(source, dialect)
-        table = _chosen(frame, job, estimator, columns)
+        table = _chosen(job, estimator, columns)
     except InvalidDataError:
         return None
+    if table is None:
+        return None
+    source = source_of(session, files, dialect)
     places = _places(table, dialect, classes=not is_regression(estimator))
     numbers = [Column(column.name, column.kind or NUMBER) for column in columns]
     read = partial(rows_of, texts=source.texts, dialect=dialect, columns=numbers, places=places)
-    name = unused(table.names, "features")
     shape = FeatureShape(len(table.features), "the column's metadata says")
+    features = unused(table.names, "features")
     lenient = partial(read, strict=False)
-    reader = Reader(*source[:2], lenient, name, (str(table.label),), shape)
+    reader = Reader(*source[:2], lenient, features, (str(table.label),), shape)
     facts = _packed(session, estimator, reader)
     if facts is None:
         return None
@@ -82,12 +82,21 @@ def plain_rows(
         reader.close()
         return None
     columns = [_decided(*each) for each in zip(columns, facts.fractional, strict=True)]
-    table = replace(table, kinds=tuple(columns))
+    rules = Rules(replace(table, kinds=tuple(columns)), width, classes)
     say(f"{job.path}: {facts.rows} rows of numbers, read straight into blocks")
-    training = frame if set(table.names) == set(frame.columns) else chosen(frame, table)
+    reader = replace(reader, read=partial(read, strict=True))
     counts = Counts(facts.rows, blank=facts.blank)
-    plain = Plain(replace(reader, read=partial(read, strict=True)), classes)
-    return Rows(Rules(table, width, classes), None, training, None, counts, {}, plain)
+    return Rows(rules, None, _prepared(reader, classes), None, counts, {}, reader)
+
+
+def _prepared(reader: Reader, classes: int | None) -> DataFrame:
+    """Return a reader's rows with the metadata that the pipeline's stages leave."""
+    metadata: dict[str, dict[str, Any]] = {
+        reader.features: {"ml_attr": {"num_attrs": reader.shape.width}}
+    }
+    if classes is not None:
+        metadata[reader.others[0]] = {"ml_attr": {"type": "nominal", "num_vals": classes}}
+    return frame_of(reader, metadata)
 
 
 def _packed(session: SparkSession, estimator: Estimator, reader: Reader) -> Facts | None:
@@ -143,10 +152,18 @@ def _described(session: SparkSession, job: Job) -> tuple[list[str], Dialect, lis
     return files, dialect, [Column(name, given.get(name, UNSAID)) for name in dialect.names]
 
 
-def _chosen(frame: DataFrame, job: Job, estimator: Estimator, columns: Sequence[Column]) -> Table:
-    """Return the columns to train on; raise InvalidDataError as `valid_rows` does."""
-    found = Input(frame, list(columns), Counts())
-    _, table = chosen_columns(found, job, job.label, None, is_regression(estimator))
+def _chosen(job: Job, estimator: Estimator, columns: Sequence[Column]) -> Table | None:
+    """Return the columns to train on, or None where not all are there once.
+
+    Raises InvalidDataError as `valid_rows` does.
+    """
+    names = [column.name for column in columns]
+    left = [name for name in names if name not in job.recipe.drop]
+    features = chosen_names(left, job.label, job.features)
+    table = Table(tuple(features), job.label)
+    once = len(table.names) == len(features) + 1
+    if not features or not once or {*job.recipe.drop} - {*names} or {*table.names} - {*left}:
+        return None
     require_unused(table.names, prediction_columns(estimator))
     return table
 
@@ -187,21 +204,3 @@ def _decided(column: Column, fractional: bool) -> Column:
     if column.kind != UNSAID:
         return column
     return Column(column.name, NUMBER if fractional else INTEGER)
-
-
-def _frame(source: Source, dialect: Dialect) -> DataFrame:
-    """Return the rows as columns, for whatever has to have them so."""
-    columns = [Column(name, NUMBER) for name in dialect.names]
-    places = Places(list(range(len(columns))), [], False)
-    read = partial(
-        rows_of, texts=source.texts, dialect=dialect, columns=columns, places=places, strict=True
-    )
-    schema = StructType([StructField(name, DoubleType()) for name in dialect.names])
-    return source.frame.mapInArrow(partial(_columns, read=read, names=dialect.names), schema)
-
-
-def _columns(
-    batches: Iterable[pa.RecordBatch], read: Read, names: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
-    for rows, _ in read(batches, []):
-        yield pa.record_batch([pa.array(column) for column in rows.T.astype(float)], list(names))

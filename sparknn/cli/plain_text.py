@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.cli.column_kinds import EXACT, Column
 from sparknn.cli.decimals import numbers
-from sparknn.cli.formats import is_packed, plain_path
+from sparknn.cli.formats import any_packed, plain_path
 from sparknn.cli.lines import BOM, Dialect, parse, typed
 from sparknn.cli.text_tables import line_batches, runs
 from sparknn.schema import LOOKED_AT
@@ -134,7 +134,7 @@ def source_of(session: SparkSession, files: Sequence[str], dialect: Dialect) -> 
     Local files are opened by the tasks. Others, and packed ones, come through Spark's text reader.
     """
     local = all(file.startswith("file:") for file in files)
-    if not local or any(is_packed(session, file) for file in files):
+    if not local or any_packed(session, files):
         return Source(line_batches(session, files), None, partial(_sent, dialect=dialect))
     plan = session.read.text(list(files))._jdf.queryExecution()
     ranges = [

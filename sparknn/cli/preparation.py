@@ -38,6 +38,7 @@ __all__ = [
     "require_scalable",
     "require_unused",
     "rules_of",
+    "stages_without_fit",
     "with_classes",
     "without_labels",
 ]
@@ -114,8 +115,16 @@ def fit_stages(
     if indexer is not None:
         stages.append(indexer)
         taken.append(indexer.getOutputCol())
-    made, features = feature_stages(data, rules.table, scale, recipe, taken)
+    vector = rules.table.vector(data)
+    made, features = feature_stages(rules.table, vector, scale, recipe, taken)
     return Pipeline(stages=[*stages, *made]).fit(data).stages, features
+
+
+def stages_without_fit(rules: Rules) -> tuple[list[Transformer], str]:
+    """Return what `fit_stages` does for single numbers and nothing else, which need no fitting."""
+    known = InputColumns(rules.table, rules.width, rules.classes is not None)
+    made, features = feature_stages(rules.table, False, "none", Recipe(), rules.table.names)
+    return [known, *made], features
 
 
 def label_names(indexer: StringIndexerModel | None, model: Transformer) -> list[Transformer]:

@@ -37,6 +37,7 @@ from sparknn.cli.preparation import (
     is_regression,
     label_names,
     model_of,
+    stages_without_fit,
     with_classes,
 )
 from sparknn.cli.session import say, start_session
@@ -272,9 +273,8 @@ def prepared(rows: Rows, training: DataFrame, job: Job) -> tuple[list[Transforme
     Returns its stages, the name of the features column that they make, and what they make of
     these rows.
     """
-    if rows.plain is not None:
-        stages, features = fit_stages(training, rows.rules, job.scale, None, job.recipe)
-        return stages, features, rows.plain.prepared(features)
+    if rows.plain:
+        return *stages_without_fit(rows.rules), training
     if rows.indexer is None and rows.rules.classes is not None:
         training = with_classes(training, job.label, rows.rules.classes)
     stages, features = fit_stages(training, rows.rules, job.scale, rows.indexer, job.recipe)
@@ -296,7 +296,7 @@ def suited(
         classes = rows.rules.classes
         outputs = 1 if classes is None else max(2, classes)
         width = rows.rules.width
-        if rows.plain is None and features not in rows.rules.table.features:
+        if not rows.plain and features not in rows.rules.table.features:
             width = feature_shape(data, features).width or width
         _set_layers(estimator, width, hidden, outputs)
     return estimator

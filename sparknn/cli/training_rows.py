@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from pyspark.ml import Estimator
@@ -33,12 +33,11 @@ from sparknn.cli.preparation import (
 from sparknn.cli.saved_columns import InputColumns
 from sparknn.errors import InvalidDataError
 from sparknn.feature.fine_tuning import FineTuned
-from sparknn.readers import Reader, frame_of
+from sparknn.readers import Reader
 from sparknn.schema import column_type, quoted
 
 __all__ = [
     "Job",
-    "Plain",
     "Rows",
     "chosen_columns",
     "chosen_rows",
@@ -79,32 +78,14 @@ class Job:
         return job
 
 
-class Plain(NamedTuple):
-    """Rows that were read straight into blocks; classes: of their labels, or None."""
-
-    reader: Reader
-    classes: int | None
-
-    def prepared(self, features: str) -> DataFrame:
-        """Return the rows as a pipeline without anything to fit makes them: label and vector."""
-        reader = replace(self.reader, features=features)
-        metadata: dict[str, dict[str, Any]] = {
-            features: {"ml_attr": {"num_attrs": reader.shape.width}}
-        }
-        if self.classes is not None:
-            nominal = {"type": "nominal", "num_vals": self.classes}
-            metadata[reader.others[0]] = {"ml_attr": nominal}
-        return frame_of(reader, metadata)
-
-
 @dataclass(frozen=True)
 class Rows:
     """Valid rows, read and checked before anything is computed from them.
 
     rules: what makes them valid. indexer: the stage that numbers labels that are words, or None.
     training, held: rows to train on and those held out. counts: what became of the others.
-    words: those of each category, in the training rows. plain: the training rows, where they have
-    been read straight into blocks.
+    words: those of each category, in the training rows. plain: what has read the training rows
+    straight into blocks; they are then as the pipeline prepares them: label and vector.
     """
 
     rules: Rules
@@ -113,12 +94,12 @@ class Rows:
     held: DataFrame | None
     counts: Counts
     words: dict[str, list[str]]
-    plain: Plain | None = None
+    plain: Reader | None = None
 
     def close(self) -> None:
         """Delete what was packed ahead and is not wanted any more."""
-        if self.plain is not None:
-            self.plain.reader.close()
+        if self.plain:
+            self.plain.close()
 
 
 def valid_rows(
