@@ -63,14 +63,8 @@ def plain_rows(
         return None
     if table is None:
         return None
-    source = source_of(session, files, dialect)
     places = _places(table, dialect, classes=not is_regression(estimator))
-    numbers = [Column(column.name, column.kind or NUMBER) for column in columns]
-    read = partial(rows_of, texts=source.texts, dialect=dialect, columns=numbers, places=places)
-    shape = FeatureShape(len(table.features), "the column's metadata says")
-    features = unused(table.names, "features")
-    lenient = partial(read, strict=False)
-    reader = Reader(*source[:2], lenient, features, (str(table.label),), shape)
+    reader = _reader(session, files, dialect, columns, table, places)
     facts = _packed(session, estimator, reader)
     if facts is None:
         return None
@@ -84,9 +78,34 @@ def plain_rows(
     columns = [_decided(*each) for each in zip(columns, facts.fractional, strict=True)]
     rules = Rules(replace(table, kinds=tuple(columns)), width, classes)
     say(f"{job.path}: {facts.rows} rows of numbers, read straight into blocks")
+    # Whoever reads the rows again asks for no facts.
+    read: Any = reader.read
     reader = replace(reader, read=partial(read, strict=True))
     counts = Counts(facts.rows, blank=facts.blank)
     return Rows(rules, None, _prepared(reader, classes), None, counts, {}, reader)
+
+
+def _reader(
+    session: SparkSession,
+    files: list[str],
+    dialect: Dialect,
+    columns: Sequence[Column],
+    table: Table,
+    places: Places,
+) -> Reader:
+    """Return what reads files' rows, and notes what there is in them."""
+    source = source_of(session, files, dialect)
+    read = partial(
+        rows_of,
+        texts=source.texts,
+        dialect=dialect,
+        columns=[Column(column.name, column.kind or NUMBER) for column in columns],
+        places=places,
+        strict=False,
+    )
+    shape = FeatureShape(len(table.features), "the column's metadata says")
+    features = unused(table.names, "features")
+    return Reader(*source[:2], read, features, (str(table.label),), shape)
 
 
 def _prepared(reader: Reader, classes: int | None) -> DataFrame:
