@@ -156,7 +156,9 @@ def _evaluator(metric: str) -> Evaluator:
     if metric in REGRESSION_METRICS:
         return RegressionEvaluator(metricName=metric)
     if metric in BINARY_METRICS:
-        return BinaryClassificationEvaluator(metricName=metric)
+        # By probabilities, as `evaluate` has it: of two raw values the second alone does not say
+        # which row is likelier to be of its class.
+        return BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric)
     return MulticlassClassificationEvaluator(metricName=metric)
 
 
@@ -167,7 +169,7 @@ def _score(models: Iterator[tuple[int, Any]], evaluator: Evaluator, held: DataFr
         return Score(None, str(error))
     columns = [
         F.col(quoted(model.getOrDefault(f"{name}Col"))).alias(name)
-        for name in ("prediction", "probability", "rawPrediction")
+        for name in ("prediction", "probability")
         if model.hasParam(f"{name}Col")
     ]
     label = F.col(quoted(model.getLabelCol())).cast("double").alias("label")

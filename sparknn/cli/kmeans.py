@@ -114,8 +114,7 @@ def kmeans(counts: tuple[list[int], ...], keep: str | None, **options: Any) -> d
     session = start_session("sparknn kmeans")
     if job.explain:
         return _explained(job, wanted, *look_at_unlabelled(session, job, CLUSTER))
-    if job.output:
-        require_free(session, job.output, job.overwrite)
+    require_free(session, job.output, job.overwrite)
     rows = unlabelled_rows(session, job, CLUSTER, estimators[0].getSeed())
     require_unused(rows.whole.columns, [CLUSTER])
     kept = _kept(rows.whole, keep)

@@ -139,8 +139,7 @@ def naive_bayes(
     session = start_session("sparknn naive_bayes")
     if job.explain:
         return {**explained("naive_bayes", session, job, logistic, None), "models": models}
-    if job.output:
-        require_free(session, job.output, job.overwrite)
+    require_free(session, job.output, job.overwrite)
     rows = valid_rows(session, job, logistic, None)
     test = test_rows(session, job, rows)
     set_aside(session, job, rows.counts, *([test[1]] if test else []))

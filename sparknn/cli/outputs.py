@@ -38,12 +38,16 @@ READ = ("path", "test", "model")
 """The names of the options whose files decide, with the options themselves, what is written."""
 
 
-def require_free(session: SparkSession, path: str, overwrite: bool) -> None:
+def require_free(session: SparkSession, path: str | None, overwrite: bool) -> None:
     """Raise InvalidDataError where `path` must not be replaced or cannot be written.
+
+    path: None where nothing is to be written.
 
     A replacement that a killed job had begun is finished first. Where that job was asked the same
     as this one, of the same files, its output is this one's, too, and Finished is raised.
     """
+    if not path:
+        return
     context = click.get_current_context(silent=True)
     command = _command(session, context) if context else None
     if context:

@@ -168,8 +168,7 @@ def _train(name: str, job: Job, estimator: Estimator, hidden: list[int] | None) 
     session = start_session(f"sparknn {name}")
     if job.explain:
         return explained(name, session, job, estimator, hidden)
-    if job.output:
-        require_free(session, job.output, job.overwrite)
+    require_free(session, job.output, job.overwrite)
     rows = rows_to_train_on(session, job, estimator, hidden)
     try:
         test = test_rows(session, job, rows)

@@ -61,8 +61,7 @@ def train_rbm(**options: Any) -> dict[str, Any]:
     if job.explain:
         seen = look_at_unlabelled(session, job, estimator.getOutputCol())
         return explain_training("train_rbm", estimator, *seen, [])
-    if job.output:
-        require_free(session, job.output, job.overwrite)
+    require_free(session, job.output, job.overwrite)
     rows = unlabelled_rows(session, job, estimator.getOutputCol(), estimator.getSeed())
     set_aside(session, job, rows.counts)
     stages, column = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)

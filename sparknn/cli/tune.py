@@ -141,8 +141,7 @@ def _tune(command: click.Command, options: dict[str, Any], make: Make) -> dict[s
     session = start_session("sparknn tune")
     if job.explain:
         return _explained(session, job, search)
-    if job.output:
-        require_free(session, job.output, job.overwrite)
+    require_free(session, job.output, job.overwrite)
     layers = layers_of(search.first, search.candidates[0].hidden)
     rows = valid_rows(session, job, search.first, layers)
     if search.metric in BINARY_METRICS and rows.rules.classes != 2:
