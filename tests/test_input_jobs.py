@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,16 @@ def test_other_formats_are_read_with_their_bad_lines(spark, tmp_path: Path) -> N
     np.savez(tmp_path / "x.npz", x_train=np.arange(6).reshape(3, 2), y_train=[0, 1, 0])
     row = read(spark, str(tmp_path / "x.npz")).rows.filter("label = 1").first()
     assert row.features.toArray().tolist() == [2, 3]
+
+
+def test_images_and_labels_of_idx_files_are_joined(spark, tmp_path: Path) -> None:
+    images = b"\0\0\x08\x03" + struct.pack(">3I", 3, 1, 2) + bytes([0, 1, 2, 3, 250, 255])
+    labels = b"\0\0\x08\x01" + struct.pack(">I", 3) + bytes([5, 0, 4])
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    rows = read(spark, str(tmp_path)).rows.collect()
+    found = {row.label: row.features.toArray().tolist() for row in rows}
+    assert found == {5.0: [0, 1], 0.0: [2, 3], 4.0: [250, 255]}
 
 
 def test_a_schema_names_columns_without_a_header(spark, tmp_path: Path) -> None:
