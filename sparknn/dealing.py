@@ -80,7 +80,7 @@ class Spool:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path, self.dtype = path, dtype
         self.file = open(path, "w+b")  # noqa: SIM115 - closed by __exit__
-        self.columns = self.rows = self.written = self.fingerprint = 0
+        self.columns = self.rows = self.fingerprint = 0
         self.waiting: list[tuple[np.ndarray, Any]] = []
         self.waiting_bytes = 0
         self.runs: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(2**BUCKET_BITS)]
@@ -94,21 +94,22 @@ class Spool:
 
     def add(self, keys: np.ndarray, rows: Any) -> None:
         """Append (rows, columns) with their keys, (rows,) uint64."""
-        rows = self._prepared(rows)
+        rows = np.ascontiguousarray(rows, self.dtype)
         self.fingerprint += fingerprint(rows)
-        self.rows += len(rows)
         self.waiting.append((keys, rows))
-        self.waiting_bytes += self._bytes(rows)
+        self.waiting_bytes += rows.nbytes
         if self.waiting_bytes >= WINDOW_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        """Write the rows that wait, bucket by bucket."""
-        if not self.waiting:
-            return
-        keys = np.concatenate([keys for keys, _ in self.waiting])
-        rows = self._joined([rows for _, rows in self.waiting])
-        self.waiting, self.waiting_bytes = [], 0
+        """Write the rows that wait."""
+        if self.waiting:
+            keys, rows = map(np.concatenate, zip(*self.waiting, strict=True))
+            self.waiting, self.waiting_bytes = [], 0
+            self._store(keys, rows)
+
+    def _store(self, keys: np.ndarray, rows: Any) -> None:
+        """Write rows, bucket by bucket."""
         order = np.argsort(keys)
         keys = keys[order]
         self._write_rows(rows[order])
@@ -116,21 +117,12 @@ class Spool:
         bounds = np.searchsorted(buckets, np.arange(2**BUCKET_BITS + 1))
         for bucket, (start, stop) in enumerate(pairwise(bounds)):
             if start < stop:
-                self.runs[bucket].append((self.written + int(start), keys[start:stop]))
-        self.written += len(keys)
+                self.runs[bucket].append((self.rows + int(start), keys[start:stop]))
+        self.rows += len(keys)
 
     def decoded(self, data: np.ndarray, lengths: np.ndarray) -> Any:
         """Return rows of the bytes that they were sent as; `lengths`: bytes of each, (rows,)."""
         return data.view(self.dtype).reshape(len(lengths), -1)
-
-    def _prepared(self, rows: Any) -> Any:
-        return np.ascontiguousarray(rows, self.dtype)
-
-    def _bytes(self, rows: Any) -> int:
-        return rows.nbytes
-
-    def _joined(self, windows: list) -> Any:
-        return np.concatenate(windows)
 
     def _write_rows(self, rows: Any) -> None:
         self._write(rows)
@@ -142,9 +134,9 @@ class Spool:
 
     def windows(self) -> Iterator:
         """Yield all rows, (rows, columns), by ascending key, a bucket at a time."""
+        self._flush()
         if not self.rows:
             return
-        self._flush()
         self.file.flush()
         read = self._reader()
         for runs in self.runs:
@@ -182,19 +174,13 @@ class SparseSpool(Spool):
         self.width, self.others = width, others
         self.lengths: list[np.ndarray] = []
 
+    def add(self, keys: np.ndarray, rows: SparseRows) -> None:
+        """Append rows with their keys, (rows,) uint64; none of them wait."""
+        self.fingerprint += fingerprint(rows)
+        self._store(keys, rows)
+
     def decoded(self, data: np.ndarray, lengths: np.ndarray) -> SparseRows:
         return SparseRows.decoded(data.view(np.int32), lengths // 4, self.width, self.others)
-
-    def _prepared(self, rows: SparseRows) -> SparseRows:
-        return rows
-
-    def _bytes(self, rows: SparseRows) -> int:
-        # One window at a time: nothing joins them.
-        return WINDOW_BYTES
-
-    def _joined(self, windows: list[SparseRows]) -> SparseRows:
-        (only,) = windows
-        return only
 
     def _write_rows(self, rows: SparseRows) -> None:
         words, lengths = rows.encoded()

@@ -3,7 +3,7 @@
 Nothing of it passes through the JVM as columns, of which some hundred cost more than the parsing.
 What is not sure here (a quote, a word, an empty cell, a line of another width) is left to the
 ordinary way, whole (see text_tables.py), so that rows count alike on both. No Spark here but that
-of `sources`.
+of `source_of`.
 """
 
 from __future__ import annotations
