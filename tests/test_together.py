@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cluster_helpers import frame, pack_frame
+from job_groups import job_group
 
 from sparknn import SGD, Adam, Network
 from sparknn.cluster import Cluster
@@ -119,18 +120,15 @@ def test_a_fit_that_diverges_leaves_the_others_alone(training):
 
 
 def test_fits_together_run_as_many_jobs_as_the_longest_alone(spark, training):
-    tracker = spark.sparkContext.statusTracker()
-    group = "together"
-    spark.sparkContext.setJobGroup(group, "")
     fits = [
         MinibatchFit(
             training, NETWORK, L2(), SGD(0.1), NETWORK.initial(seed), Minibatch(epochs, 20)
         )
         for seed, epochs in ((1, 2), (2, 4), (3, 4))
     ]
-    train_fits(training, fits)
-    assert len(tracker.getJobIdsForGroup(group)) == 4
-    spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    with job_group(spark) as jobs:
+        train_fits(training, fits)
+        assert len(jobs()) == 4
 
 
 def test_a_fit_ends_when_the_held_out_loss_rises_and_keeps_the_best(training, validation):

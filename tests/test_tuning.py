@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from job_groups import job_group
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationSplit
@@ -46,13 +47,8 @@ def parameters(model) -> np.ndarray:
 
 def jobs_of(spark: SparkSession, body) -> tuple:
     """Return what `body` returns and how many Spark jobs it started."""
-    spark.sparkContext.setJobGroup("counted", "")
-    tracker = spark.sparkContext.statusTracker()
-    before = set(tracker.getJobIdsForGroup("counted"))
-    try:
-        return body(), len(set(tracker.getJobIdsForGroup("counted")) - before)
-    finally:
-        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    with job_group(spark) as jobs:
+        return body(), len(jobs())
 
 
 @pytest.mark.parametrize("make", [logistic, perceptron])
