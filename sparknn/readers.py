@@ -14,15 +14,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyarrow as pa
 from pyspark import RDD
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
-from sparknn.schema import FeatureShape, quoted
-
 if TYPE_CHECKING:
     from sparknn.blocks import Blocks
+    from sparknn.schema import FeatureShape
 
 __all__ = ["Read", "Reader", "frame_of", "reader_of"]
 
@@ -66,6 +64,11 @@ def frame_of(reader: Reader, metadata: dict[str, dict[str, Any]] | None = None) 
 
     metadata: of columns, by their names.
     """
+    # Here, on the driver: tasks use the rest of this module, and pyspark.ml takes a second to load.
+    from pyspark.ml.functions import array_to_vector
+
+    from sparknn.schema import quoted
+
     names, known = reader.others, metadata or {}
     values = StructField(reader.features, ArrayType(DoubleType()))
     schema = StructType([*(StructField(name, DoubleType()) for name in names), values])

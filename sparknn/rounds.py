@@ -25,7 +25,7 @@ from sparknn.blocks import Blocks
 from sparknn.cluster import unless_stopped
 from sparknn.errors import LostBlockError
 from sparknn.objective import Rows
-from sparknn.workers import spare_collector
+from sparknn.workers import tidy
 
 __all__ = ["Answer", "Outcome", "Rounds", "Visitor"]
 
@@ -262,7 +262,7 @@ class _Visit:
             with blas_threads(self.threads):
                 answer = visitor(parameters, self.task, partition, rows, state)
             seconds = time.perf_counter() - began
-            spare_collector()
+            tidy()
             yield _Visited(
                 partition, **answer._asdict(), seconds=seconds, checksum=item.block.checksum
             )

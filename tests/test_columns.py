@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
-from sparknn import columns
+from sparknn import batches
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
 from sparknn.prediction import Prediction
 
@@ -120,11 +120,11 @@ def test_null_features_are_an_error_that_says_so(model, spark: SparkSession, kin
 def test_pieces_of_a_batch_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np.arange(12.0).reshape(6, 2)
     column = pa.array(features.tolist())
-    monkeypatch.setattr(columns, "PIECE_BYTES", 32)
-    found = columns._predictions(_echo, column, 2, 1)
+    monkeypatch.setattr(batches, "PIECE_BYTES", 32)
+    found = batches._predictions(_echo, column, 2, 1)
     np.testing.assert_array_equal(found["raw"], features)
     np.testing.assert_array_equal(found["label"], features[:, 0])
-    assert columns._predictions(_echo, column[:0], 2, 1)["raw"].shape == (0, 2)
+    assert batches._predictions(_echo, column[:0], 2, 1)["raw"].shape == (0, 2)
 
 
 def test_batches_of_pandas_are_read_as_those_of_arrow() -> None:
@@ -138,14 +138,14 @@ def test_batches_of_pandas_are_read_as_those_of_arrow() -> None:
     )
     expected = [[0.5, np.nan], [0.0, 1.5]]
     np.testing.assert_array_equal(
-        columns._matrix(columns._from_pandas(vectors), 2, False), expected
+        batches._matrix(batches._from_pandas(vectors), 2, False), expected
     )
     arrays = pd.Series([np.array([0.5, np.nan]), np.array([0.0, 1.5])])
-    found = columns._matrix(columns._from_pandas(arrays), 2, False)
+    found = batches._matrix(batches._from_pandas(arrays), 2, False)
     np.testing.assert_array_equal(found, expected)
     for gone in (pd.DataFrame([dict.fromkeys(vectors)]), pd.Series([None])):
         with pytest.raises(ValueError, match="features are null"):
-            columns._matrix(columns._from_pandas(gone), 2, False)
+            batches._matrix(batches._from_pandas(gone), 2, False)
 
 
 def _echo(features: np.ndarray) -> Prediction:

@@ -27,6 +27,7 @@ FLOORS = [
         "boltzmann",
     },
     {
+        "batches",
         "rows",
         "vectors",
         "blockfiles",
