@@ -12,7 +12,7 @@ import numpy as np
 from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
-from sparknn.sparse import cast, transposed_product
+from sparknn.sparse import cast, product, transposed_product
 
 __all__ = ["LinearObjective"]
 
@@ -133,7 +133,7 @@ class LinearObjective:
         weights, intercepts = self._centred(theta)
         shift = self.centre if rows.offset is None else self.centre - rows.offset
         features = cast(rows.features, np.float64 if self.precise else np.float32)
-        delta = (features @ weights.astype(features.dtype, copy=False)).astype(np.float64)
+        delta = product(features, weights.astype(features.dtype, copy=False)).astype(np.float64)
         delta += intercepts - shift @ weights
         losses = self.loss.value_and_delta(delta, rows.targets)
         if rows.weights is not None:

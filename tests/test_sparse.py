@@ -11,7 +11,7 @@ from sparknn.dealing import fingerprint
 from sparknn.linear import LinearObjective
 from sparknn.network import Network
 from sparknn.objective import Rows
-from sparknn.sparse import SparseRows, between, csr, transposed_product
+from sparknn.sparse import SparseRows, between, csr, product, transposed_product
 
 
 def some_features(rows=60, width=40, share=0.1, seed=0):
@@ -56,7 +56,7 @@ def test_some_rows_are_views_of_all(start, stop):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 60], ids=["few columns met", "some", "most"])
-@pytest.mark.parametrize("shape", [(), (1,), (4,)])
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (5,)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_transposed_products_are_the_dense_ones(rows, shape, dtype):
     features = some_features()[:rows]
@@ -65,6 +65,17 @@ def test_transposed_products_are_the_dense_ones(rows, shape, dtype):
         out = np.full((40, *shape), np.nan, dtype)
         transposed_product(given, delta, out)
         np.testing.assert_allclose(out, features.T @ delta, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("units", [1, 2, 3, 4, 5, 10])
+def test_products_are_the_dense_ones(units, dtype):
+    features = some_features().astype(dtype)
+    weights = np.random.default_rng(2).normal(size=(40, units)).astype(dtype)
+    for given in (features, csr_array(features)):
+        found = product(given, weights)
+        assert found.shape == (60, units) and found.dtype == dtype
+        np.testing.assert_allclose(found, features @ weights, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

