@@ -16,6 +16,13 @@ from sparknn.sparse import cast, product, transposed_product
 
 __all__ = ["LinearObjective"]
 
+SETTLED, SETTLED_UNCENTRED = 1e-7, 1e-5
+"""Relative decrease of an iteration below which float32 products no longer serve.
+
+Measured on five data sets: down to 1e-7 they cost no iteration, and at 1e-8 line searches fail for
+their rounding. Columns that are not centred make for a flat optimum, of which they can miss some.
+"""
+
 
 class LinearObjective:
     """The mean loss of a linear model in virtually centred and scaled columns.
@@ -55,6 +62,7 @@ class LinearObjective:
         self.size = (self.features + intercept) * units
         self.loss = loss or loss_named("softmax" if units > 1 else "sigmoid")
         self.precise = True
+        self.settled = SETTLED if self.centre.any() else SETTLED_UNCENTRED
         # Four megabytes of float64 at the most: larger ones leave the cache (measured at 784
         # features), and smaller ones pay more for what is done once a chunk.
         self.chunk = max(64, 2**19 // max(self.features, 1))
