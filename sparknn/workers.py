@@ -35,11 +35,8 @@ def _forget_archives() -> None:
     Workers load pyspark from an archive, and before each task pyspark 4.0 has every finder, one
     for each of its packages, read the archive's whole directory again: 480 ms for a task of 80 ms.
     """
-    archives = {
-        getattr(sys.modules[name].__loader__, "archive", None)
-        for name in ("pyspark", "py4j")
-        if name in sys.modules
-    }
+    own = [sys.modules[name].__loader__ for name in ("pyspark", "py4j") if name in sys.modules]
+    archives = {getattr(loader, "archive", "") for loader in own}
     for place, finder in list(sys.path_importer_cache.items()):
-        if getattr(finder, "archive", None) in archives - {None}:
+        if getattr(finder, "archive", None) in archives:
             sys.path_importer_cache.pop(place, None)
