@@ -25,7 +25,7 @@ from sparknn.blocks import Blocks
 from sparknn.cluster import unless_stopped
 from sparknn.errors import LostBlockError
 from sparknn.objective import Rows
-from sparknn.workers import tidy
+from sparknn.workers import hurry, tidy
 
 __all__ = ["Answer", "Outcome", "Rounds", "Visitor"]
 
@@ -248,6 +248,7 @@ class _Visit:
         self.threads = threads
 
     def __call__(self, partition: int, paired: Iterator[tuple[Packed, Any]]) -> Iterator[_Visited]:
+        hurry()
         # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
         for item, state in list(paired):
             rows = item.block.open()

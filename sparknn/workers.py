@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import gc
+import os
+import socket
 import sys
+from contextlib import suppress
+from stat import S_ISSOCK
 
-__all__ = ["tidy"]
+__all__ = ["hurry", "tidy"]
+
+OPEN_FILES = "/proc/self/fd"
 
 _modules = 0
+
+
+def hurry() -> None:
+    """Acknowledge what the executor has sent so far; to be called before a task reads its input.
+
+    Without `spark.python.unix.domain.socket.enabled`, executor and worker talk by TCP. The
+    executor sends the task first and then its input, which, where it is small, Nagle's algorithm
+    holds back until the task is acknowledged; the worker's kernel delays that by 40 ms, in hope
+    of an answer to put it into. So a job whose tasks do nothing took 100 ms, and takes 55.
+    """
+    if not hasattr(socket, "TCP_QUICKACK"):
+        return
+    for number in map(int, os.listdir(OPEN_FILES)):
+        # What listed them is among them and closed by now, and not every socket has the option.
+        with suppress(OSError):
+            if S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as each:
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def tidy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pyspark
 import pytest
+
+from sparknn.workers import hurry
 
 PROJECT = Path(__file__).resolve().parent.parent
 LIBRARY = Path(pyspark.__file__).parent / "python" / "lib"
@@ -55,3 +58,29 @@ def test_finders_of_spark_s_archives_are_dropped_and_no_others(tmp_path) -> None
         "assert importlib.import_module('pyspark.sql.window')\n",
         tmp_path / "users.zip",
     )
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
+def test_hurry_acknowledges_what_came_by_tcp_and_leaves_other_files_alone(tmp_path) -> None:
+    def delays(connection: socket.socket) -> bool:
+        return not connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as executor,
+        server.accept()[0] as worker,
+        open(tmp_path / "file", "w") as file,
+    ):
+        one, other = socket.socketpair()
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with one, other, datagrams:
+            for each in (executor, worker):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            assert delays(executor) and delays(worker)
+            hurry()
+            assert not delays(executor) and not delays(worker)
+            one.sendall(b"1")
+            assert other.recv(1) == b"1"
+        executor.sendall(b"2")
+        assert worker.recv(1) == b"2"
+        file.write("still open")
