@@ -11,7 +11,7 @@ from sparknn.errors import DivergenceError
 from sparknn.linear import LinearObjective
 from sparknn.objective import L2
 from sparknn.optimizers import linear
-from sparknn.solvers import LBFGS
+from sparknn.solvers import LBFGS, OWLQN
 from sparknn.training import (
     FullBatchFit,
     HeldOut,
@@ -19,6 +19,7 @@ from sparknn.training import (
     MinibatchFit,
     fit_full_batch,
     fit_minibatch,
+    loop,
     train_fits,
 )
 
@@ -104,6 +105,29 @@ def test_full_batch_fits_together_have_the_bits_of_fits_alone(training):
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.theta, other.theta)
         assert (one.objective_history, one.reason) == (other.objective_history, other.reason)
+
+
+@pytest.mark.parametrize("used", [0.0, 1e9], ids=["never", "always"])
+def test_steps_computed_ahead_spare_rounds_and_change_no_bits(spark, training, monkeypatch, used):
+    objective = LinearObjective(np.zeros(3), np.ones(3), 3, True)
+    strengths = [objective.l1(strength, np.ones(3), True) for strength in (0.01, 0.03, 0.1)]
+
+    def fits() -> list[FullBatchFit]:
+        return [
+            FullBatchFit(training, objective, L2(), OWLQN(np.zeros(12), strength, 30, 1e-12))
+            for strength in strengths
+        ]
+
+    alone = [train_fits(training, [fit])[0] for fit in fits()]
+    monkeypatch.setattr(loop, "USED", used)
+    with job_group(spark) as jobs:
+        together = train_fits(training, fits())
+        longest = max(len(fitted.rounds) for fitted in alone)
+        assert len(jobs()) <= 0.8 * longest if used else len(jobs()) == longest
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.theta, other.theta)
+        assert (one.objective_history, one.reason) == (other.objective_history, other.reason)
+        assert [each.loss for each in one.rounds] == [each.loss for each in other.rounds]
 
 
 def test_a_fit_that_diverges_leaves_the_others_alone(training):

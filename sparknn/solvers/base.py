@@ -56,6 +56,13 @@ class Solver:
         """Take the function's value and gradient, (size,), at `point`."""
         raise NotImplementedError
 
+    def guess(self) -> np.ndarray | None:
+        """Return the point, (size,), that it will want next if `point` does not please it.
+
+        None where that depends on what it will be told.
+        """
+        return None
+
     def refresh(self, value: float, gradient: np.ndarray) -> None:
         """Take value and gradient at `x` again, from a more precise computation, and go on."""
         raise NotImplementedError

@@ -26,6 +26,7 @@ class Descent(Solver):
         super().__init__(start, max_iter, tol)
         self.value = math.inf
         self.gradient = np.zeros(0)
+        self.uphill = np.zeros(0)
         # As in Breeze the infinity keeps the value test from ending a fit in its first twenty.
         self.recent: deque[float] = deque([math.inf], maxlen=20)
         self.direction = np.zeros(0)
@@ -62,7 +63,7 @@ class Descent(Solver):
 
     @property
     def gradient_norm(self) -> float:
-        return norm(self._uphill(self.x, self.gradient)) if self.history else math.inf
+        return norm(self.uphill) if self.history else math.inf
 
     def tell(self, value: float, gradient: np.ndarray) -> None:
         gradient = np.array(gradient, np.float64)
@@ -86,7 +87,7 @@ class Descent(Solver):
 
     def refresh(self, value: float, gradient: np.ndarray) -> None:
         self.value = self.history[-1] = self._total(self.x, float(value))
-        self.gradient = np.array(gradient, np.float64)
+        self._leave_from(np.array(gradient, np.float64))
         if self.iterations:
             self.recent[-1] = self.value
         if not self.stopped:
@@ -94,8 +95,12 @@ class Descent(Solver):
             self._next_iteration()
 
     def _accept(self, total: float, gradient: np.ndarray) -> None:
-        self.x, self.value, self.gradient = self.point, total, gradient
+        self.x, self.value = self.point, total
+        self._leave_from(gradient)
         self.history.append(total)
+
+    def _leave_from(self, gradient: np.ndarray) -> None:
+        self.gradient, self.uphill = gradient, self._uphill(self.x, gradient)
 
     def _next_iteration(self) -> None:
         """Stop if converged, else choose a direction and begin the search along it."""
@@ -104,7 +109,7 @@ class Descent(Solver):
             self.point = self.x
             return
         self.direction = self._direction()
-        slope = dot(self.direction, self._uphill(self.x, self.gradient))
+        slope = dot(self.direction, self.uphill)
         if not slope < 0:
             self._restart_or_stop()
             return
@@ -127,7 +132,7 @@ class Descent(Solver):
             return "max iterations reached"
         if abs(self.value - max(self.recent)) <= self.tol * abs(self.history[0]):
             return "function values converged"
-        if norm(self._uphill(self.x, self.gradient)) <= max(self.tol * abs(self.value), 1e-8):
+        if norm(self.uphill) <= max(self.tol * abs(self.value), 1e-8):
             return "gradient converged"
         return None
 
@@ -148,7 +153,8 @@ class Descent(Solver):
     def restore(self, arrays: Arrays, facts: Facts) -> None:
         super().restore(arrays, facts)
         self.value = float(arrays["value"])
-        self.gradient = np.array(arrays["gradient"], np.float64)
+        if arrays["gradient"].size:
+            self._leave_from(np.array(arrays["gradient"], np.float64))
         self.recent = deque(arrays["recent"].tolist(), maxlen=self.recent.maxlen)
         self.direction = np.array(arrays["direction"], np.float64)
         self.restarted, self.search = facts["restarted"], None

@@ -160,6 +160,12 @@ class Backtracking(LineSearch):
     def __init__(self, value: float, slope: float, step: float, shrink: float, stand_in: float):
         super().__init__(value, slope, step)
         self.shrink, self.stand_in = shrink, stand_in
+        self.factor = shrink
+
+    @property
+    def guess(self) -> float:
+        """The step after this one, if it is refused for the reason that the last one was."""
+        return self.step * self.factor
 
     def tell(self, value: float, slope: float) -> None:
         self.tries += 1
@@ -167,7 +173,8 @@ class Backtracking(LineSearch):
         if factor == 1:
             self.accepted = True
             return
-        step = self.step * factor
+        self.factor = factor
+        step = self.guess
         if not self.SHORTEST <= step <= self.LONGEST:
             self.failed = True
         elif self.tries >= self.TRIES:

@@ -65,9 +65,12 @@ class OWLQN(LBFGS):
         return np.where(point == 0, shortest, gradient + np.sign(point) * self.strengths)
 
     def _direction(self) -> np.ndarray:
-        uphill = self._uphill(self.x, self.gradient)
-        direction = self._two_loop(uphill)
-        return np.where(direction * uphill < 0, direction, 0.0)
+        direction = self._two_loop(self.uphill)
+        return np.where(direction * self.uphill < 0, direction, 0.0)
+
+    def guess(self) -> np.ndarray | None:
+        search = self.search
+        return self._along(search.guess) if isinstance(search, Backtracking) else None
 
     def _search(self, slope: float) -> LineSearch:
         if self.iterations:
@@ -88,7 +91,6 @@ class OWLQN(LBFGS):
 
         A coordinate without penalty stays in its orthant, too, as in Breeze.
         """
-        uphill = self._uphill(self.x, self.gradient)
-        orthant = np.where(self.x != 0, np.sign(self.x), -np.sign(uphill))
+        orthant = np.where(self.x != 0, np.sign(self.x), -np.sign(self.uphill))
         point = super()._along(step)
         return np.where(np.sign(point) == orthant, point, 0.0)

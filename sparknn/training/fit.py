@@ -75,6 +75,17 @@ class Fit:
         """
         raise NotImplementedError
 
+    def ask_ahead(self) -> Ask | None:
+        """Return what the round after the one just asked for may be, if that can be known."""
+        return None
+
+    def tell_ahead(self, outcome: Outcome) -> bool:
+        """Take the outcome of `ask_ahead`, after `tell` ended nothing, if it is of use after all.
+
+        Returns as `tell` does.
+        """
+        raise NotImplementedError
+
     def stop(self, reason: str) -> None:
         """End with the parameters that it has."""
         raise NotImplementedError

@@ -48,6 +48,7 @@ class FullBatchFit(Fit):
         self.precise = not hasattr(objective, "precise")
         self.settled = getattr(objective, "settled", 0.0)
         self.again = False
+        self.guess: np.ndarray | None = None
         self.batch = blocks.rows
         self.total = solver.max_iter
         self.visitor = _Gradient(objective)
@@ -73,10 +74,21 @@ class FullBatchFit(Fit):
         solver = self.solver
         self.again = not self.precise and solver.settled(self.settled)
         self.precise = self.precise or self.again
-        point = solver.x if self.again else solver.point
+        return self._ask(solver.x if self.again else solver.point)
+
+    def _ask(self, point: np.ndarray) -> Ask:
         # What products in float32 are made of, and give, need not travel in more.
         dtype = self.objective.dtype if self.precise else np.float32
         return Ask(np.asarray(point, dtype), self.precise)
+
+    def ask_ahead(self) -> Ask | None:
+        self.guess = None if self.again else self.solver.guess()
+        return None if self.guess is None else self._ask(self.guess)
+
+    def tell_ahead(self, outcome: Outcome) -> bool:
+        if self.guess is None or self.solver.done:
+            return False
+        return np.array_equal(self.guess, self.solver.point) and self.tell(outcome)
 
     def tell(self, outcome: Outcome) -> bool:
         solver, before = self.solver, len(self.solver.history)

@@ -6,6 +6,7 @@ belongs to is not known.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from sparknn.optimizers import Optimizer
 from sparknn.rounds import Outcome, Rounds
 from sparknn.solvers import Solver
 from sparknn.training.checkpoints import Checkpoints
-from sparknn.training.fit import Fit
+from sparknn.training.fit import Ask, Fit
 from sparknn.training.full_batch import FullBatchFit
 from sparknn.training.held_out import HeldOut
 from sparknn.training.history import Fitted
@@ -29,6 +30,9 @@ from sparknn.training.minibatch import Minibatch, MinibatchFit
 from sparknn.training.together import Together, run_together
 
 __all__ = ["fit_full_batch", "fit_minibatch", "train_fits"]
+
+USED = 0.3
+"""About how much of what is computed ahead turns out to be of use (OWL-QN on MNIST, strong L1)."""
 
 
 def train_fits(
@@ -84,6 +88,8 @@ class _Loop:
 
     def __init__(self, fits: Sequence[Fit], name: str, held_out: HeldOut | None):
         self.fits, self.name, self.held_out = fits, name, held_out
+        # The last round's seconds for one fit's share of the computing, and beside the computing.
+        self.share, self.other = math.inf, 0.0
 
     def run(self, rounds: Rounds, bar: tqdm, checkpoints: Checkpoints | None) -> None:
         """Run rounds until every fit is done."""
@@ -91,12 +97,7 @@ class _Loop:
         while active := [
             number for number, fit in enumerate(self.fits) if not (fit.done or fit.failure)
         ]:
-            outcomes = self._round(rounds, active)
-            ended = [
-                number
-                for number, outcome in zip(active, outcomes, strict=True)
-                if self._tell(self.fits[number], outcome)
-            ]
+            ended = self._round(rounds, active)
             if not ended:
                 continue
             if self.held_out is not None:
@@ -114,31 +115,62 @@ class _Loop:
                     fitted.theta = watch.theta
         return results
 
-    def _tell(self, fit: Fit, outcome: Outcome) -> bool:
+    def _round(self, rounds: Rounds, active: list[int]) -> list[int]:
+        """Run one round; return the fits of which an iteration or epoch ended with it."""
+        asks = {number: self.fits[number].ask() for number in active}
+        if len(self.fits) == 1:
+            rounds.states = self.fits[0].states
+            outcomes = [rounds.run(*asks[0], self._text(active))]
+            return active if self._tell(0, *outcomes) else []
+        ahead = self._ahead(active)
+        outcomes = self._together(rounds, asks, ahead)
+        guessed = dict(zip(ahead, outcomes[len(asks) :], strict=True))
+        return [
+            number
+            for number, outcome in zip(asks, outcomes, strict=False)
+            if self._tell(number, outcome, guessed.get(number))
+        ]
+
+    def _tell(self, number: int, outcome: Outcome, guessed: Outcome | None = None) -> bool:
         """Return whether an iteration or epoch ended; a fit that diverges leaves the others."""
+        fit = self.fits[number]
         try:
-            return fit.tell(outcome)
+            ended = fit.tell(outcome)
+            return ended if ended or guessed is None else fit.tell_ahead(guessed)
         except DivergenceError as error:
             if len(self.fits) == 1:
                 raise
             fit.failure = error
             return False
 
-    def _round(self, rounds: Rounds, active: list[int]) -> list[Outcome]:
-        asks = {number: self.fits[number].ask() for number in active}
-        text = self._text(active)
-        if len(self.fits) == 1:
-            rounds.states = self.fits[0].states
-            return [rounds.run(*asks[0], text)]
+    def _ahead(self, active: list[int]) -> dict[int, Ask]:
+        """Return what the hindmost fits may ask in the next round, if this one should bring it.
+
+        They decide how many rounds there are. What is computed for them may be of no use, so it
+        must cost much less than a round's job.
+        """
+        least = min(self.fits[number].count for number in active)
+        hindmost = [number for number in active if self.fits[number].count == least]
+        if len(hindmost) * self.share > USED * self.other:
+            return {}
+        asks = {number: self.fits[number].ask_ahead() for number in hindmost}
+        return {number: ask for number, ask in asks.items() if ask is not None}
+
+    def _together(
+        self, rounds: Rounds, asks: dict[int, Ask], ahead: dict[int, Ask]
+    ) -> list[Outcome]:
+        """Run a round of several fits; return the outcomes of `asks`, then those of `ahead`."""
         states: dict[int, dict[int, np.ndarray]] = {}
-        for number in active:
+        for number in asks:
             for partition, state in self.fits[number].states.items():
                 states.setdefault(partition, {})[number] = state
         rounds.states = states
-        outcomes = run_together(rounds, asks, text)
+        outcomes = run_together(rounds, asks, self._text(list(asks)), ahead=ahead)
         for partition, own in rounds.states.items():
             for number, state in own.items():
                 self.fits[number].states[partition] = state
+        self.share = sum(each.compute for each in outcomes) / len(outcomes)
+        self.other = sum(each.other for each in outcomes)
         return outcomes
 
     def _text(self, active: list[int]) -> str:

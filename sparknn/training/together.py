@@ -5,7 +5,8 @@ Each fit's numbers are added up just as they would be alone, so that it ends wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,22 +91,30 @@ class Together:
 
 
 def run_together(
-    rounds: Rounds, asks: dict[int, Ask], description: str, vectors: bool = True
+    rounds: Rounds,
+    asks: dict[int, Ask],
+    description: str,
+    vectors: bool = True,
+    ahead: Mapping[int, Ask] = MappingProxyType({}),
 ) -> list[Outcome]:
     """Run one round of `Together` for the fits in `asks`, by their numbers.
 
     vectors: the visitors answer with vectors as long as what they were sent; else with empty ones.
-    Returns their outcomes in the same order; each took an equal share of the time.
+    ahead: further asks of some of these fits.
+    Returns the outcomes of `asks`, each with an equal share of the time, then those of `ahead`
+    with none.
     """
     shares, start = [], 0
-    for number, ask in asks.items():
+    every = [*asks.items(), *ahead.items()]
+    for number, ask in every:
         stop = start + len(ask.parameters)
         shares.append(_Share(number, start, stop, ask.parameters.dtype, ask.task))
         start = stop
-    sent = np.concatenate([ask.parameters for ask in asks.values()])
+    sent = np.concatenate([ask.parameters for _, ask in every])
     whole = rounds.run(sent, shares, description)
     outcomes, end = [], 0
-    for share in shares:
+    for place, share in enumerate(shares):
+        part = 1 / len(asks) if place < len(asks) else 0.0
         middle = end + (share.stop - share.start if vectors else 0)
         weight, loss = whole.vector[middle : middle + NUMBERS].tolist()
         outcomes.append(
@@ -113,8 +122,8 @@ def run_together(
                 whole.vector[end:middle],
                 weight,
                 loss / weight if weight else 0.0,
-                whole.compute / len(shares),
-                whole.other / len(shares),
+                whole.compute * part,
+                whole.other * part,
             )
         )
         end = middle + NUMBERS
