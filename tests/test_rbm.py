@@ -125,7 +125,7 @@ def test_training_lowers_the_error_and_the_summary_tells(model):
     summary = model.summary
     assert summary.objectiveHistory[1] < summary.objectiveHistory[0]
     assert summary.totalIterations == 2
-    # Thirty steps an epoch, averaged after every twelve: 1.5 times 30 rows, halved, over 2.
+    # Thirty steps an epoch, averaged after every twelve: 3 times 30 rows, halved, over 4.
     assert len(summary.history) == 2 * 3
     assert summary.freeEnergyGap == []
     weights = 64 * 12
