@@ -79,7 +79,7 @@ STEPS = {"pretrained": 0.2, "sigmoid": 0.01, "relu": 0.05}
 """Step sizes for few labels, the best of 0.01 to 0.5 on the rows that `--validate` holds out."""
 
 PASSES = 30
-"""Of the pre-training for few labels: five leave one error in fourteen more."""
+"""Of the pre-training for few labels: five leave a tenth more errors."""
 
 
 @dataclass
