@@ -76,8 +76,12 @@ def test_hurry_acknowledges_what_came_by_tcp_and_leaves_other_files_alone(tmp_pa
         with one, other, datagrams:
             for each in (executor, worker):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            socket.setdefaulttimeout(5)
+            hurry()
+            socket.setdefaulttimeout(None)
             assert delays(executor) and delays(worker)
             hurry()
+            assert os.get_blocking(worker.fileno())
             assert not delays(executor) and not delays(worker)
             one.sendall(b"1")
             assert other.recv(1) == b"1"
