@@ -25,7 +25,6 @@ from pyarrow import csv
 from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.classification import MultilayerPerceptronClassifier
-from sparknn.cli import plain_text
 from sparknn.cli.column_kinds import Column
 from sparknn.cli.encoding import Recipe
 from sparknn.cli.inputs import Reading
@@ -82,7 +81,7 @@ def swallow(frame: DataFrame) -> None:
 @contextmanager
 def as_if_remote() -> Iterator[None]:
     """Have the lines of local files come through Spark's text reader, as those of others do."""
-    with mock.patch.object(plain_text, "any_packed", lambda session, files: True):
+    with mock.patch("sparknn.cli.plain_rows.any_packed", lambda session, files: True):
         yield
 
 

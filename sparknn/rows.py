@@ -19,7 +19,17 @@ from scipy.sparse import csr_array, issparse
 from sparknn.sparse import SparseRows, cast
 from sparknn.vectors import Vectors, flags, numbers, of_column, of_objects
 
-__all__ = ["WIDEST", "Faults", "Layout", "Parser", "Table", "Window", "better_sparse", "pair"]
+__all__ = [
+    "LOOKED_AT",
+    "WIDEST",
+    "Faults",
+    "Layout",
+    "Parser",
+    "Table",
+    "Window",
+    "better_sparse",
+    "pair",
+]
 
 Window = tuple[np.ndarray, np.ndarray | SparseRows]
 """Positions in the partition, (rows,) int64, and the valid rows that stand there."""
@@ -37,6 +47,9 @@ precision by an offset.
 
 WINDOW_BYTES = 4 * 2**20
 MOST_CLASSES = 2**20
+LOOKED_AT = 200
+"""Rows that show whether vectors are sparse."""
+
 LARGEST = float(np.finfo(np.float32).max)
 
 

@@ -11,10 +11,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BooleanType, DataType, NumericType
 
 from sparknn.errors import InvalidDataError
-from sparknn.rows import better_sparse
+from sparknn.rows import LOOKED_AT, better_sparse
 
 __all__ = [
-    "LOOKED_AT",
     "FeatureShape",
     "column_type",
     "declared_classes",
@@ -25,9 +24,6 @@ __all__ = [
     "numeric_column",
     "quoted",
 ]
-
-LOOKED_AT = 200
-"""Rows that show whether vectors are sparse."""
 
 MOST_NAMES = 10_000
 """Features up to which their own names stand in messages."""

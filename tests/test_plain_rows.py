@@ -15,12 +15,11 @@ from pyspark.ml import Estimator, PipelineModel
 from pyspark.sql import SparkSession
 
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
-from sparknn.cli import plain_text, train
+from sparknn.cli import train
 from sparknn.cli.encoding import Recipe
 from sparknn.cli.inputs import Reading
 from sparknn.cli.lines import Dialect
-from sparknn.cli.plain_rows import plain_rows
-from sparknn.cli.plain_text import source_of
+from sparknn.cli.plain_rows import plain_rows, source_of
 from sparknn.cli.preparation import model_of
 from sparknn.cli.train import prepared, suited
 from sparknn.cli.training_rows import Job, Rows, valid_rows
@@ -164,7 +163,7 @@ def test_lines_are_those_of_sparks_reader_wherever_files_are_cut(
             path, content = tmp_path / f"{number}.csv.gz", gzip.compress(content)
         path.write_bytes(content)
     if way == "sent":
-        monkeypatch.setattr(plain_text, "any_packed", lambda session, files: True)
+        monkeypatch.setattr("sparknn.cli.plain_rows.any_packed", lambda session, files: True)
     files = [f"file:{path}" for path in sorted(tmp_path.iterdir())]
     for size in ("97", "150", "128m"):
         spark.conf.set("spark.sql.files.maxPartitionBytes", size)

@@ -17,7 +17,10 @@ from sparknn.workers import hurry
 PROJECT = Path(__file__).resolve().parent.parent
 LIBRARY = Path(pyspark.__file__).parent / "python" / "lib"
 
-TASKS = "batches blocks dealing mapping moments packing prediction readers rounds training"
+TASKS = (
+    "batches blocks cli.plain_text cli.text_batches dealing mapping moments packing prediction "
+    "readers rounds training"
+)
 """Modules whose functions are sent to the executors."""
 
 

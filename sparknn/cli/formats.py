@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+from sparknn.cli.text_batches import plain_path
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 
@@ -55,13 +55,6 @@ class BadFileError(InvalidDataError):
             "--bad-files skip"
         )
         self.path = path
-
-
-def plain_path(uri: str) -> str:
-    """Return a file's path as messages have it: one on this machine without its scheme."""
-    if not uri.startswith("file:"):
-        return uri
-    return "/" + unquote(uri.removeprefix("file:")).lstrip("/")
 
 
 def files_at(session: SparkSession, path: str) -> list[str]:

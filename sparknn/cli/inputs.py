@@ -25,13 +25,13 @@ from sparknn.cli.formats import (
     files_at,
     first_lines,
     kind_of,
-    plain_path,
 )
 from sparknn.cli.headers import agreed_header, delimiter_of, names_of
 from sparknn.cli.lines import Dialect, split_line
 from sparknn.cli.session import say
 from sparknn.cli.spark_tables import json_table, libsvm_table, schema_kinds, with_kinds
-from sparknn.cli.text_tables import FAULT, examine, text_table
+from sparknn.cli.text_batches import FAULT, plain_path
+from sparknn.cli.text_tables import examine, text_table
 from sparknn.errors import InvalidDataError
 from sparknn.persistence import path_on
 from sparknn.schema import quoted

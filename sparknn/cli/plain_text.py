@@ -2,30 +2,26 @@
 
 Nothing of it passes through the JVM as columns, of which some hundred cost more than the parsing.
 What is not sure here (a quote, a word, an empty cell, a line of another width) is left to the
-ordinary way, whole (see text_tables.py), so that rows count alike on both. No Spark here but that
-of `source_of`.
+ordinary way, whole (see text_tables.py), so that rows count alike on both. All of this is done in
+tasks, and needs no Spark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyspark import RDD
-from pyspark.sql import DataFrame, SparkSession
 
 from sparknn.cli.column_kinds import EXACT, Column
 from sparknn.cli.decimals import numbers
-from sparknn.cli.formats import any_packed, plain_path
 from sparknn.cli.lines import BOM, Dialect, parse, typed
-from sparknn.cli.text_tables import line_batches, runs
-from sparknn.schema import LOOKED_AT
+from sparknn.cli.text_batches import runs
+from sparknn.rows import LOOKED_AT
 
-__all__ = ["Facts", "Places", "Source", "rows_of", "source_of"]
+__all__ = ["Facts", "Places", "Range", "Texts", "opened", "rows_of", "sent"]
 
 CHUNK_BYTES = 2**20
 """Of lines that come together; what Arrow likes."""
@@ -43,18 +39,6 @@ class NotPlainError(Exception):
 
 Texts = Callable[[Iterable[pa.RecordBatch]], Iterator[bytes]]
 """From a partition's batches to whole lines, each with a line feed, without the files' headers."""
-
-
-class Source(NamedTuple):
-    """Where the lines of files come from.
-
-    frame: its partitions hold lines, or say where they are. given: the same batches as an RDD,
-    where there are few: such a job starts 0.1 s sooner. texts: how tasks get at the lines.
-    """
-
-    frame: DataFrame
-    given: RDD | None
-    texts: Texts
 
 
 class Places(NamedTuple):
@@ -128,26 +112,6 @@ class Facts:
                 raise NotPlainError("too many labels")
 
 
-def source_of(session: SparkSession, files: Sequence[str], dialect: Dialect) -> Source:
-    """Return where the lines of files come from, in the partitions in which Spark reads them.
-
-    Local files are opened by the tasks. Others, and packed ones, come through Spark's text reader.
-    """
-    local = all(file.startswith("file:") for file in files)
-    if not local or any_packed(session, files):
-        return Source(line_batches(session, files), None, partial(_sent, dialect=dialect))
-    plan = session.read.text(list(files))._jdf.queryExecution()
-    ranges = [
-        [Range(plain_path(each.filePath().toString()), each.start(), each.length())
-         for each in partition.files()]
-        for partition in plan.toRdd().partitions()
-    ]  # fmt: skip
-    numbered = [pa.record_batch([pa.array([number])], ["id"]) for number in range(len(ranges))]
-    given = session.sparkContext.parallelize(numbered, len(ranges))
-    frame = session.range(0, len(ranges), 1, len(ranges))
-    return Source(frame, given, partial(_opened, ranges=ranges, dialect=dialect))
-
-
 def rows_of(
     batches: Iterable[pa.RecordBatch],
     notes: list[Facts],
@@ -180,7 +144,7 @@ def rows_of(
     notes.append(facts)
 
 
-def _opened(
+def opened(
     batches: Iterable[pa.RecordBatch], ranges: list[list[Range]], dialect: Dialect
 ) -> Iterator[bytes]:
     """Read the ranges whose numbers a partition is given."""
@@ -220,7 +184,7 @@ def _in_range(wanted: Range) -> Iterator[bytes]:
             yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
-def _sent(batches: Iterable[pa.RecordBatch], dialect: Dialect) -> Iterator[bytes]:
+def sent(batches: Iterable[pa.RecordBatch], dialect: Dialect) -> Iterator[bytes]:
     """Join the lines that Spark's text reader has sent."""
     seen: set[tuple[str, int]] = set()
     for batch in batches:

@@ -1,18 +1,17 @@
 """CSV files and lines of numbers as DataFrames, with the faulty lines beside the rows.
 
 Lines come through Spark's text reader, in Arrow batches, and are taken apart in the partitions
-(see lines.py). A file in which a quoted cell goes on over the end of a line cannot be split
+(see text_batches.py). A file in which a quoted cell goes on over the end of a line cannot be split
 between tasks: it is read whole, by one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-import pyarrow as pa
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,24 +25,21 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, WORD, Column, Tally, tally
-from sparknn.cli.formats import plain_path
-from sparknn.cli.lines import Dialect, Fault, Parsed, parse, parse_whole, typed
+from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, WORD, Column, Tally
+from sparknn.cli.lines import Dialect
+from sparknn.cli.text_batches import (
+    FAULT,
+    Taken,
+    as_columns,
+    counts,
+    of_lines,
+    of_texts,
+    plain_path,
+)
 from sparknn.cluster import Cluster
 from sparknn.schema import quoted
 
-__all__ = [
-    "FAULT",
-    "FAULT_TYPE",
-    "Examined",
-    "examine",
-    "line_batches",
-    "runs",
-    "text_table",
-]
-
-FAULT = "_sparknn_fault"
-"""The column that says what is wrong with a line; null in rows."""
+__all__ = ["FAULT_TYPE", "Examined", "examine", "line_batches", "text_table"]
 
 FAULT_TYPE = StructType(
     [
@@ -57,26 +53,12 @@ FAULT_TYPE = StructType(
 )
 """what: "bad", "blank" or "matched". line: from 1, null where a file is read in pieces."""
 
-_FAULT_ARROW = pa.struct(
-    [
-        ("what", pa.string()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("reason", pa.string()),
-        ("text", pa.string()),
-        ("count", pa.int64()),
-    ]
-)
-
-TYPES: dict[str, tuple[DataType, pa.DataType]] = {
-    NUMBER: (DoubleType(), pa.float64()),
-    INTEGER: (LongType(), pa.int64()),
-    WORD: (StringType(), pa.string()),
-    NUMBERS: (ArrayType(DoubleType()), pa.list_(pa.float64())),
+TYPES: dict[str, DataType] = {
+    NUMBER: DoubleType(),
+    INTEGER: LongType(),
+    WORD: StringType(),
+    NUMBERS: ArrayType(DoubleType()),
 }
-
-PIECE_BYTES = 4 * 2**20
-"""Of lines that are taken apart together."""
 
 
 class Examined(NamedTuple):
@@ -112,11 +94,11 @@ def text_table(
     whole: those of the files that are to be read whole.
     """
     Cluster(session).prepare()
-    fields = [StructField(column.name, TYPES[column.kind][0]) for column in columns]
+    fields = [StructField(column.name, TYPES[column.kind]) for column in columns]
     schema = StructType([*fields, StructField(FAULT, FAULT_TYPE)])
     pieces = [file for file in files if file not in whole]
     frames = [
-        source.mapInArrow(partial(_batches, parsed=parsed, columns=columns), schema)
+        source.mapInArrow(partial(as_columns, parsed=parsed, columns=columns), schema)
         for source, parsed in _sources(session, pieces, whole, dialect, columns)
     ]
     frame = frames[0]
@@ -131,32 +113,21 @@ def text_table(
     return frame.select(*chosen, FAULT)
 
 
-class _Part(NamedTuple):
-    """Some lines of a file; where they stand in it is known if `numbered`."""
-
-    file: str
-    numbered: bool
-    parsed: Parsed
-
-
-_Reader = Callable[[Iterable[pa.RecordBatch]], Iterator[_Part]]
-
-
 def _sources(
     session: SparkSession,
     pieces: Sequence[str],
     whole: Sequence[str],
     dialect: Dialect,
     columns: Sequence[Column] | None = None,
-) -> list[tuple[DataFrame, _Reader]]:
+) -> list[tuple[DataFrame, Taken]]:
     """Return the text of files, and how to take it apart."""
-    sources: list[tuple[DataFrame, _Reader]] = []
+    sources: list[tuple[DataFrame, Taken]] = []
     if pieces:
         lines = line_batches(session, pieces)
-        sources.append((lines, partial(_parts, dialect=dialect, columns=columns)))
+        sources.append((lines, partial(of_lines, dialect=dialect, columns=columns)))
     if whole:
         texts = line_batches(session, whole, wholetext=True)
-        sources.append((texts, partial(_whole_parts, dialect=dialect)))
+        sources.append((texts, partial(of_texts, dialect=dialect)))
     return sources
 
 
@@ -167,45 +138,13 @@ def line_batches(session: SparkSession, files: Sequence[str], wholetext: bool = 
     return texts.select(F.col("value").cast("binary"), *place)
 
 
-def _parts(
-    batches: Iterable[pa.RecordBatch], dialect: Dialect, columns: Sequence[Column] | None
-) -> Iterator[_Part]:
-    """Take batches of lines apart; those of one file follow one another."""
-    seen: dict[tuple[str, int], int] = {}
-    for batch in batches:
-        for (uri, start), lines in runs(batch):
-            first = seen.get((uri, start), 1 if start == 0 else 2)
-            seen[uri, start] = first + len(lines)
-            yield _Part(plain_path(uri), start == 0, parse(lines, first, dialect, columns))
-
-
-def runs(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
-    """Return a batch's lines, those of one file and split together, in pieces of some MB."""
-    lines, files, starts = (column.to_pylist() for column in batch.columns)
-    begin, size = 0, 0
-    for index, line in enumerate(lines):
-        size += len(line)
-        last = index + 1 == len(lines)
-        key = files[index], starts[index]
-        if last or size >= PIECE_BYTES or key != (files[index + 1], starts[index + 1]):
-            yield key, lines[begin : index + 1]
-            begin, size = index + 1, 0
-
-
-def _whole_parts(batches: Iterable[pa.RecordBatch], dialect: Dialect) -> Iterator[_Part]:
-    for batch in batches:
-        for content, uri, _ in zip(*(column.to_pylist() for column in batch.columns)):
-            for parsed in parse_whole(content, dialect):
-                yield _Part(plain_path(uri), True, parsed)
-
-
 def _counted(
     session: SparkSession, pieces: Sequence[str], whole: Sequence[str], dialect: Dialect
 ) -> tuple[list[Tally], set[str]]:
     """Return the columns' counts, and the files in which a quote stays open."""
     total, broken = [Tally() for _ in dialect.names], set()
     for source, parsed in _sources(session, pieces, whole, dialect):
-        counting = partial(_tallies, parsed=parsed, width=len(dialect.names))
+        counting = partial(counts, parsed=parsed, width=len(dialect.names))
         for (text,) in source.mapInArrow(counting, "found string").collect():
             found = json.loads(text)
             broken |= set(found["broken"])
@@ -214,53 +153,3 @@ def _counted(
                 mine.add(Tally(**other))
                 mine.widths.update(widths)
     return total, broken
-
-
-def _tallies(
-    batches: Iterable[pa.RecordBatch], parsed: _Reader, width: int
-) -> Iterator[pa.RecordBatch]:
-    """Count a partition's cells; the counts go back as one JSON text."""
-    total, broken = [Tally() for _ in range(width)], set()
-    for part in parsed(batches):
-        if part.parsed.broken:
-            broken.add(part.file)
-        for mine, cells in zip(total, part.parsed.cells, strict=True):
-            mine.add(tally(cells))
-    found = {"tallies": [vars(each) for each in total], "broken": sorted(broken)}
-    yield pa.record_batch([pa.array([json.dumps(found)])], ["found"])
-
-
-def _batches(
-    batches: Iterable[pa.RecordBatch],
-    parsed: _Reader,
-    columns: Sequence[Column],
-) -> Iterator[pa.RecordBatch]:
-    names = [*(column.name for column in columns), FAULT]
-    for part in parsed(batches):
-        good = typed(part.parsed, columns)
-        rows = len(good.lines)
-        if rows:
-            yield pa.record_batch([*good.columns, pa.nulls(rows, _FAULT_ARROW)], names)
-        faults = _told(part, good.faults)
-        if faults:
-            cells = [pa.nulls(len(faults), TYPES[column.kind][1]) for column in columns]
-            yield pa.record_batch([*cells, pa.array(faults, _FAULT_ARROW)], names)
-
-
-def _told(part: _Part, faults: Sequence[Fault]) -> list[dict]:
-    """Return what FAULT holds for a part's faulty lines, and for those that are no rows."""
-    told = [
-        {
-            "what": "bad",
-            "file": part.file,
-            "line": fault.line if part.numbered else None,
-            "reason": fault.reason,
-            "text": fault.text,
-            "count": 1,
-        }
-        for fault in faults
-    ]
-    for what, count in (("blank", part.parsed.blank), ("matched", part.parsed.matched)):
-        if count:
-            told.append({"what": what, "file": part.file, "count": count})
-    return told
