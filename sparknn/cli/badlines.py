@@ -12,8 +12,7 @@ from pyspark.sql import functions as F
 from sparknn.cli.checking import Rules, checked, invalid_rows
 from sparknn.cli.outputs import write_aside
 from sparknn.cli.session import say
-from sparknn.cli.text_batches import FAULT
-from sparknn.cli.text_tables import FAULT_TYPE
+from sparknn.cli.text_batches import FAULT, FAULT_TYPE
 from sparknn.errors import InvalidDataError
 from sparknn.schema import quoted
 

@@ -11,8 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, NumericType, StringType, StructType
 
 from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, SHARE, WORD, Column
-from sparknn.cli.text_batches import FAULT
-from sparknn.cli.text_tables import FAULT_TYPE
+from sparknn.cli.text_batches import FAULT, FAULT_TYPE
 from sparknn.errors import InvalidDataError
 from sparknn.schema import quoted
 

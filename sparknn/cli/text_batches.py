@@ -11,16 +11,48 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DoubleType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+)
 
 from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, WORD, Column, Tally, tally
 from sparknn.cli.lines import Dialect, Fault, Parsed, parse, parse_whole, typed
 
-__all__ = ["FAULT", "Taken", "as_columns", "counts", "of_lines", "of_texts", "plain_path", "runs"]
+__all__ = [
+    "FAULT",
+    "FAULT_TYPE",
+    "TYPES",
+    "Taken",
+    "as_columns",
+    "counts",
+    "of_lines",
+    "of_texts",
+    "plain_path",
+    "runs",
+]
 
 FAULT = "_sparknn_fault"
 """The column that says what is wrong with a line; null in rows."""
 
-FAULT_ARROW = pa.struct(
+FAULT_TYPE = StructType(
+    [
+        StructField("what", StringType()),
+        StructField("file", StringType()),
+        StructField("line", LongType()),
+        StructField("reason", StringType()),
+        StructField("text", StringType()),
+        StructField("count", LongType()),
+    ]
+)
+"""what: "bad", "blank" or "matched". line: from 1, null where a file is read in pieces."""
+
+_FAULT_ARROW = pa.struct(
     [
         ("what", pa.string()),
         ("file", pa.string()),
@@ -31,12 +63,13 @@ FAULT_ARROW = pa.struct(
     ]
 )
 
-ARROW_TYPES: dict[str, pa.DataType] = {
-    NUMBER: pa.float64(),
-    INTEGER: pa.int64(),
-    WORD: pa.string(),
-    NUMBERS: pa.list_(pa.float64()),
+TYPES: dict[str, tuple[DataType, pa.DataType]] = {
+    NUMBER: (DoubleType(), pa.float64()),
+    INTEGER: (LongType(), pa.int64()),
+    WORD: (StringType(), pa.string()),
+    NUMBERS: (ArrayType(DoubleType()), pa.list_(pa.float64())),
 }
+"""What columns of each kind are, to Spark and to Arrow."""
 
 PIECE_BYTES = 4 * 2**20
 """Of lines that are taken apart together."""
@@ -119,11 +152,11 @@ def as_columns(
         good = typed(part.parsed, columns)
         rows = len(good.lines)
         if rows:
-            yield pa.record_batch([*good.columns, pa.nulls(rows, FAULT_ARROW)], names)
+            yield pa.record_batch([*good.columns, pa.nulls(rows, _FAULT_ARROW)], names)
         faults = _told(part, good.faults)
         if faults:
-            cells = [pa.nulls(len(faults), ARROW_TYPES[column.kind]) for column in columns]
-            yield pa.record_batch([*cells, pa.array(faults, FAULT_ARROW)], names)
+            cells = [pa.nulls(len(faults), TYPES[column.kind][1]) for column in columns]
+            yield pa.record_batch([*cells, pa.array(faults, _FAULT_ARROW)], names)
 
 
 def _told(part: _Part, faults: Sequence[Fault]) -> list[dict]:

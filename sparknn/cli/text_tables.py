@@ -15,20 +15,14 @@ from typing import NamedTuple
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    ArrayType,
-    DataType,
-    DoubleType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-)
+from pyspark.sql.types import StructField, StructType
 
-from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, WORD, Column, Tally
+from sparknn.cli.column_kinds import NUMBERS, Column, Tally
 from sparknn.cli.lines import Dialect
 from sparknn.cli.text_batches import (
     FAULT,
+    FAULT_TYPE,
+    TYPES,
     Taken,
     as_columns,
     counts,
@@ -39,26 +33,7 @@ from sparknn.cli.text_batches import (
 from sparknn.cluster import Cluster
 from sparknn.schema import quoted
 
-__all__ = ["FAULT_TYPE", "Examined", "examine", "line_batches", "text_table"]
-
-FAULT_TYPE = StructType(
-    [
-        StructField("what", StringType()),
-        StructField("file", StringType()),
-        StructField("line", LongType()),
-        StructField("reason", StringType()),
-        StructField("text", StringType()),
-        StructField("count", LongType()),
-    ]
-)
-"""what: "bad", "blank" or "matched". line: from 1, null where a file is read in pieces."""
-
-TYPES: dict[str, DataType] = {
-    NUMBER: DoubleType(),
-    INTEGER: LongType(),
-    WORD: StringType(),
-    NUMBERS: ArrayType(DoubleType()),
-}
+__all__ = ["Examined", "examine", "line_batches", "text_table"]
 
 
 class Examined(NamedTuple):
@@ -94,7 +69,7 @@ def text_table(
     whole: those of the files that are to be read whole.
     """
     Cluster(session).prepare()
-    fields = [StructField(column.name, TYPES[column.kind]) for column in columns]
+    fields = [StructField(column.name, TYPES[column.kind][0]) for column in columns]
     schema = StructType([*fields, StructField(FAULT, FAULT_TYPE)])
     pieces = [file for file in files if file not in whole]
     frames = [

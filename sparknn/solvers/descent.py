@@ -85,6 +85,10 @@ class Descent(Solver):
         else:
             self.point = self._along(self.search.step)
 
+    def guess(self) -> np.ndarray | None:
+        step = None if self.search is None else self.search.guess
+        return None if step is None else self._along(step)
+
     def refresh(self, value: float, gradient: np.ndarray) -> None:
         self.value = self.history[-1] = self._total(self.x, float(value))
         self._leave_from(np.array(gradient, np.float64))

@@ -32,6 +32,11 @@ class LineSearch:
         """Take the function's value and slope at `step`."""
         raise NotImplementedError
 
+    @property
+    def guess(self) -> float | None:
+        """The step to try next if this one is refused; None where that depends on why."""
+        return None
+
     def _too_high(self, value: float) -> bool:
         return value > self.value + DECREASE * self.step * self.slope
 
@@ -164,7 +169,7 @@ class Backtracking(LineSearch):
 
     @property
     def guess(self) -> float:
-        """The step after this one, if it is refused for the reason that the last one was."""
+        """The step to try next if this one is refused for the reason that the last one was."""
         return self.step * self.factor
 
     def tell(self, value: float, slope: float) -> None:

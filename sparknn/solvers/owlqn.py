@@ -68,10 +68,6 @@ class OWLQN(LBFGS):
         direction = self._two_loop(self.uphill)
         return np.where(direction * self.uphill < 0, direction, 0.0)
 
-    def guess(self) -> np.ndarray | None:
-        search = self.search
-        return self._along(search.guess) if isinstance(search, Backtracking) else None
-
     def _search(self, slope: float) -> LineSearch:
         if self.iterations:
             step, shrink = 1.0, 0.5

@@ -127,7 +127,7 @@ class _Loop:
         guessed = dict(zip(ahead, outcomes[len(asks) :], strict=True))
         return [
             number
-            for number, outcome in zip(asks, outcomes, strict=False)
+            for number, outcome in zip(asks, outcomes[: len(asks)], strict=True)
             if self._tell(number, outcome, guessed.get(number))
         ]
 
