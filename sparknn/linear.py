@@ -12,7 +12,8 @@ import numpy as np
 from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
-from sparknn.sparse import cast, product, transposed_product
+from sparknn.products import Computation, Product, TransposedProduct, run
+from sparknn.sparse import cast
 
 __all__ = ["LinearObjective"]
 
@@ -134,6 +135,10 @@ class LinearObjective:
 
         Returns the mean loss and the total weight, both without any penalty.
         """
+        return run(self.computation(theta, rows, out))
+
+    def computation(self, theta: np.ndarray, rows: Rows, out: np.ndarray) -> Computation:
+        """Do what `gradient` does; the products with the rows are whoever runs it's."""
         total = float(rows.length if rows.weights is None else rows.weights.sum(dtype=np.float64))
         if total == 0:
             out[:] = 0
@@ -141,7 +146,8 @@ class LinearObjective:
         weights, intercepts = self._centred(theta)
         shift = self.centre if rows.offset is None else self.centre - rows.offset
         features = cast(rows.features, np.float64 if self.precise else np.float32)
-        delta = product(features, weights.astype(features.dtype, copy=False)).astype(np.float64)
+        delta: np.ndarray = np.empty((rows.length, self.units))
+        yield Product(features, weights.astype(features.dtype, copy=False), delta)
         delta += intercepts - shift @ weights
         losses = self.loss.value_and_delta(delta, rows.targets)
         if rows.weights is not None:
@@ -152,7 +158,7 @@ class LinearObjective:
         sums = delta.sum(axis=0)
         split = self.features * self.units
         gradient = out[:split].reshape(self.features, self.units)
-        transposed_product(features, delta.astype(features.dtype, copy=False), gradient)
+        yield TransposedProduct(features, delta.astype(features.dtype, copy=False), gradient)
         gradient -= shift[:, np.newaxis] * sums
         gradient *= self.inverse_scale[:, np.newaxis]
         if self.intercept:

@@ -15,7 +15,8 @@ from scipy.sparse import issparse
 
 from sparknn.objective import Rows
 from sparknn.rounds import Answer, Rounds
-from sparknn.sparse import csr, transposed_product
+from sparknn.products import TransposedProduct
+from sparknn.sparse import csr
 
 if TYPE_CHECKING:
     from sparknn.blocks import Blocks
@@ -116,7 +117,7 @@ class _Sums:
                 weights = chunk.weights.astype(np.float64)
             for total, stored in zip(totals, (values, values**2), strict=True):
                 powers = csr(stored, features.indices, features.indptr, len(origin))
-                transposed_product(powers, weights, part)
+                TransposedProduct(powers, weights, part).make()
                 total += part
         return Answer(1.0, totals.ravel(), state=np.flatnonzero(set_in == rows.length))
 

@@ -17,7 +17,8 @@ from sparknn.activations import activation as activation_named
 from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
-from sparknn.sparse import cast, csr, transposed_product
+from sparknn.products import Computation, Product, TransposedProduct, run
+from sparknn.sparse import cast, csr
 from sparknn.xorshift import XorShift
 
 __all__ = ["Network"]
@@ -161,6 +162,16 @@ class Network:
         `theta` and `out` are (size,) of the network's dtype. With `random`, units are dropped.
         Returns the mean loss and the total weight, both without any penalty.
         """
+        return run(self.computation(theta, rows, out, random))
+
+    def computation(
+        self,
+        theta: np.ndarray,
+        rows: Rows,
+        out: np.ndarray,
+        random: np.random.Generator | None = None,
+    ) -> Computation:
+        """Do what `gradient` does; the products with the rows are whoever runs it's."""
         total = float(rows.length if rows.weights is None else rows.weights.sum())
         if total == 0:
             out[:] = 0
@@ -168,8 +179,10 @@ class Network:
         if self._workspace is None or self._workspace.rows < rows.length:
             self._workspace = _Workspace(self, rows.length)
         work = self._workspace.first(rows.length)
-        layers = self.views(theta)
-        self._forward(layers, rows.features, work, random)
+        layers, gradients = self.views(theta), self.views(out)
+        features = self._drop(0, cast(rows.features, self.dtype), work, random)
+        yield Product(features, layers[0][0], work.z[0])
+        self._forward(layers, work, random)
         delta = work.z[-1]
         losses = self.loss.value_and_delta(delta, rows.targets)
         if rows.weights is None:
@@ -178,23 +191,25 @@ class Network:
         else:
             loss = np.dot(losses.astype(np.float64), rows.weights)
             delta *= (rows.weights / total).astype(self.dtype)[:, np.newaxis]
-        self._backward(layers, self.views(out), work)
+        delta = self._backward(layers, gradients, work)
+        yield TransposedProduct(features, delta, gradients[0][0])
+        np.sum(delta, axis=0, out=gradients[0][1])
         return float(loss) / total, total
 
-    def _forward(self, layers, features, work: _Workspace, random) -> None:
-        """Fill `work` with each layer's input and activations; dropped inputs are zero there."""
-        a = features
-        for layer, (weights, biases) in enumerate(layers):
-            work.inputs[layer] = a = self._drop(layer, a, work, random)
+    def _forward(self, layers, work: _Workspace, random) -> None:
+        """Go on from the first layer's products: fill `work` with what enters each later layer.
+
+        The last entry of `work.z` becomes the scores.
+        """
+        z = work.z[0]
+        z += layers[0][1]
+        for layer in range(1, len(layers)):
+            self.activations[layer - 1].apply(z)
+            work.inputs[layer] = self._drop(layer, z, work, random)
+            weights, biases = layers[layer]
             z = work.z[layer]
-            if issparse(a):
-                z[:] = a @ weights
-            else:
-                np.dot(a, weights, out=z)
+            np.dot(work.inputs[layer], weights, out=z)
             z += biases
-            if layer < len(self.activations):
-                self.activations[layer].apply(z)
-            a = z
 
     def _drop(self, layer: int, a, work: _Workspace, random):
         """Return `a` with units left out at random and the others scaled up."""
@@ -212,15 +227,16 @@ class Network:
         work.masks[layer] = mask = mask * self.dtype(1 / (1 - rate))
         return a * mask
 
-    def _backward(self, layers, gradients, work: _Workspace) -> None:
-        """Write every layer's gradient; the last entry of `work.z` holds the output's delta."""
+    def _backward(self, layers, gradients, work: _Workspace) -> np.ndarray:
+        """Write the later layers' gradients; return the first layer's delta, (rows, units).
+
+        The last entry of `work.z` holds the output's delta.
+        """
         delta = work.z[-1]
-        for layer in reversed(range(len(layers))):
+        for layer in reversed(range(1, len(layers))):
             weights_gradient, biases_gradient = gradients[layer]
-            transposed_product(work.inputs[layer], delta, weights_gradient)
+            TransposedProduct(work.inputs[layer], delta, weights_gradient).make()
             np.sum(delta, axis=0, out=biases_gradient)
-            if layer == 0:
-                break
             below = work.deltas[layer - 1]
             np.dot(delta, layers[layer][0].T, out=below)
             mask = work.masks[layer]
@@ -228,6 +244,7 @@ class Network:
                 below *= mask
             self.activations[layer - 1].backward(below, work.z[layer - 1])
             delta = below
+        return delta
 
 
 class _Workspace:

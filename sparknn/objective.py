@@ -95,7 +95,8 @@ class Objective(Protocol):
         `random` draws what the objective leaves to chance (dropout); without it nothing is.
         Returns the mean loss and the weight that it is a mean over, zero where no row counts.
 
-        An objective may have more: `stochastic` (whether it draws), `project(theta)` (done after
+        An objective may have more: `computation` (with the same arguments: a generator that leaves
+        the products with the rows to whoever runs it, see `products`), `stochastic` (whether it draws), `project(theta)` (done after
         each minibatch step, in place), `measure(theta, rows)` (loss and weight of held-out rows,
         without a gradient), `monitor(theta, rows)` (another mean to keep of them), and, where it
         is `persistent`, chains that go on from step to step, the last argument of `gradient`:

@@ -17,17 +17,9 @@ __all__ = [
     "cast",
     "column_means",
     "csr",
-    "product",
-    "transposed_product",
 ]
 
 MOST_POINTED = np.iinfo(np.int32).max
-
-NARROW = 8
-"""Features to a unit from which a product is computed the other way round."""
-
-STRIDE = 4
-"""Units by which OpenBLAS's float32 kernels go: ten take half as long again as twelve do."""
 
 
 def csr(values: np.ndarray, indices: np.ndarray, pointers: np.ndarray, width: int) -> csr_array:
@@ -60,51 +52,6 @@ def cast(features, dtype: type):
         return np.asarray(features, dtype)
     values = features.data.astype(dtype, copy=False)
     return csr(values, features.indices, features.indptr, features.shape[1])
-
-
-def product(features, weights: np.ndarray) -> np.ndarray:
-    """Return features @ weights, (rows, units).
-
-    features: a dense or CSR array, (rows, features). weights: (features, units).
-    """
-    if issparse(features):
-        return features @ weights
-    return (features @ _in_strides(weights))[:, : weights.shape[1]]
-
-
-def _in_strides(values: np.ndarray) -> np.ndarray:
-    """Return (n, units) with columns of zeros at its end, where a product is faster with them."""
-    count, units = values.shape
-    missing = -units % STRIDE
-    if values.dtype != np.float32 or not missing or units < STRIDE - 1:
-        return values
-    wide = np.zeros((count, units + missing), values.dtype)
-    wide[:, :units] = values
-    return wide
-
-
-def transposed_product(features, delta: np.ndarray, out: np.ndarray) -> None:
-    """Write features.T @ delta into `out`, (features,) or (features, units).
-
-    features: a dense or CSR array, (rows, features). delta: (rows,) or (rows, units).
-    """
-    if not issparse(features):
-        if delta.ndim == 2 and NARROW * delta.shape[1] <= features.shape[1]:
-            # Along the rows as they are stored: twice as fast for few units.
-            out[:] = (_in_strides(delta).T @ features)[: delta.shape[1]].T
-        elif out.dtype == features.dtype:
-            np.dot(features.T, delta, out=out)
-        else:
-            out[:] = features.T @ delta
-    elif features.nnz >= features.shape[1]:
-        out[:] = features.T @ delta
-    else:
-        # Few of the columns are met: the others cost no more than their zeros.
-        columns, places = np.unique(features.indices, return_inverse=True)
-        places = places.astype(np.int32, copy=False)
-        met = csr(features.data, places, features.indptr, len(columns))
-        out[:] = 0
-        out[columns] = met.T @ delta
 
 
 def column_means(features: csr_array, step: int) -> np.ndarray:

@@ -20,6 +20,7 @@ FLOORS = [
         "network",
         "linear",
         "prediction",
+        "products",
         "scaling",
         "sparse",
         "xorshift",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from copy import copy
+from typing import Any
 
 import numpy as np
 
 from sparknn.blocks import Blocks
 from sparknn.objective import L2, Objective, Rows
+from sparknn.products import Computation, run
 from sparknn.rounds import Answer, Outcome
 from sparknn.solvers import Solver
 from sparknn.training.fit import Arrays, Ask, Facts, Fit, diverged
@@ -141,7 +144,7 @@ class _Gradient:
     ) -> Answer:
         total = self.begin(theta, precise)
         for chunk in rows.chunks(total.chunk):
-            total.add(chunk)
+            run(total.add(chunk))
         return total.answer()
 
     def begin(self, theta: np.ndarray, precise: bool) -> _Sum:
@@ -153,23 +156,27 @@ class _Sum:
     """Adds chunks' gradients up in float64. wide: whether it casts rows to float64 itself."""
 
     def __init__(self, objective: Objective, theta: np.ndarray, precise: bool):
-        self.switched = hasattr(objective, "precise")
-        self.wide = self.switched and precise
-        self.objective, self.theta, self.chunk = objective, theta, objective.chunk
-        self.precise = precise
+        self.wide = precise and hasattr(objective, "precise")
+        # A copy, because sums that take turns may share an objective.
+        self.objective: Any = copy(objective)
+        if hasattr(objective, "precise"):
+            self.objective.precise = precise
+        self.theta, self.chunk, self.precise = theta, objective.chunk, precise
         self.total, self.loss, self.weight = np.zeros(objective.size), 0.0, 0.0
         self.out: np.ndarray = np.empty(objective.size, objective.dtype)
 
-    def add(self, chunk: Rows) -> None:
-        """Add some rows."""
-        if self.switched:
-            # Here, because sums that take turns may share an objective.
-            self.objective.precise = self.wide  # type: ignore[attr-defined]
-        loss, weight = self.objective.gradient(self.theta, chunk, self.out)
+    def add(self, chunk: Rows) -> Computation:
+        """Add some rows; the products with them are whoever runs it's."""
+        loss, weight = yield from self._gradient(chunk)
         self.out *= weight
         self.total += self.out
         self.loss += weight * loss
         self.weight += weight
+
+    def _gradient(self, chunk: Rows) -> Computation:
+        if hasattr(self.objective, "computation"):
+            return (yield from self.objective.computation(self.theta, chunk, self.out))
+        return self.objective.gradient(self.theta, chunk, self.out)
 
     def answer(self) -> Answer:
         """Return the mean over all rows."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparknn.objective import Rows
+from sparknn.products import in_step
 from sparknn.rounds import Answer, Outcome, Rounds, Visitor
 from sparknn.sparse import cast
 from sparknn.training.fit import Ask
@@ -69,7 +70,8 @@ class Together:
     ) -> list[Answer] | None:
         """Return all answers from one pass over the rows, or None where they want several.
 
-        A chunk is read, and cast to float64, once for all of them while it is in the cache.
+        A chunk is read, cast to float64 and multiplied once for all of them while it is in the
+        cache.
         """
         begin = [getattr(self.visitors[share.number], "begin", None) for share in shares]
         sums = [
@@ -85,8 +87,7 @@ class Together:
             wide = chunk
             if any(each.wide for each in sums):
                 wide = chunk._replace(features=cast(chunk.features, np.float64))
-            for each in sums:
-                each.add(wide if each.wide else chunk)
+            in_step([each.add(wide if each.wide else chunk) for each in sums])
         return [each.answer() for each in sums]
 
 
