@@ -21,6 +21,7 @@ def local_session(cores: int, memory: str) -> Iterator[SparkSession]:
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.python.unix.domain.socket.enabled", "true")
+        .config("spark.task.maxDirectResultSize", "32m")
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sparknn.objective import Rows
-from sparknn.rounds import Answer, Rounds
 from sparknn.products import TransposedProduct
+from sparknn.rounds import Answer, Rounds
 from sparknn.sparse import csr
 
 if TYPE_CHECKING:

@@ -96,13 +96,13 @@ class Objective(Protocol):
         Returns the mean loss and the weight that it is a mean over, zero where no row counts.
 
         An objective may have more: `computation` (with the same arguments: a generator that leaves
-        the products with the rows to whoever runs it, see `products`), `stochastic` (whether it draws), `project(theta)` (done after
-        each minibatch step, in place), `measure(theta, rows)` (loss and weight of held-out rows,
-        without a gradient), `monitor(theta, rows)` (another mean to keep of them), and, where it
-        is `persistent`, chains that go on from step to step, the last argument of `gradient`:
-        `chains(state, count, theta, random)` makes them of what `state(chains)` returned, an array
-        that the driver keeps for the partition, or of None. One that `accumulates` takes `scale`,
-        too, and adds `scale` times the gradient to `out`.
+        the products with the rows to whoever runs it, see `products`), `stochastic` (whether it
+        draws), `project(theta)` (done after each minibatch step, in place), `measure(theta, rows)`
+        (loss and weight of held-out rows, without a gradient), `monitor(theta, rows)` (another
+        mean to keep of them), and, where it is `persistent`, chains that go on from step to step,
+        the last argument of `gradient`: `chains(state, count, theta, random)` makes them of what
+        `state(chains)` returned, an array that the driver keeps for the partition, or of None. One
+        that `accumulates` takes `scale`, too, and adds `scale` times the gradient to `out`.
         """
         ...
 

@@ -8,7 +8,7 @@ done where it gives each model the bits of a product of its own.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,9 +26,11 @@ NARROW = 8
 STRIDE = 4
 """Units by which OpenBLAS's float32 kernels go: ten take half as long again as twelve do."""
 
-MOST = 2**22
-"""Values of the rows up to which products are made together: larger chunks are few, and to
-compare with."""
+JOINED = 8
+"""Products that are made together at the most."""
+
+TRIED = 2**23
+"""Values of the rows up to which it is tried whether that keeps the bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +139,22 @@ def _make(wishes: list[Product | TransposedProduct]) -> None:
     for wish in wishes:
         groups.setdefault((type(wish), id(wish.features)), []).append(wish)
     for group in groups.values():
-        if len(group) > 1 and not issparse(group[0].features) and _same_bits(*_shape(group)):
-            _make_joined(group)
-            continue
-        for wish in group:
-            wish.make()
+        for some in _halved(group):
+            if len(some) > 1 and not issparse(some[0].features) and _same_bits(*_shape(some)):
+                _make_joined(some)
+                continue
+            for wish in some:
+                wish.make()
+
+
+def _halved(group: list[Any]) -> Iterator[list[Any]]:
+    """Yield parts of 8, 4, 2 and 1: few sizes, since each has to be tried once."""
+    size, start = JOINED, 0
+    while start < len(group):
+        while start + size > len(group):
+            size //= 2
+        yield group[start : start + size]
+        start += size
 
 
 def _make_joined(group: list[Any]) -> None:
@@ -171,18 +184,13 @@ def _same_bits(
     BLAS adds up each number of a product in an order that goes by the shapes alone. Where the
     joined product's is another, as with the kernels for small ones, noise shows it.
     """
-    if shape[0] * shape[1] > MOST:
+    if shape[0] * distance > TRIED:
         return False
     random = np.random.Generator(np.random.SFC64(0))
-    features = random.standard_normal((shape[0], distance), np.float32).astype(dtype)
-    features = features[:, : shape[1]]
+    features = _noise(random, shape[0], distance, dtype)[:, : shape[1]]
     inner, outer = (shape[1], shape[0]) if kind is Product else shape
     group = [
-        kind(
-            features,
-            random.standard_normal((inner, count), np.float32).astype(dtype),
-            np.empty((outer, count), dtype),
-        )
+        kind(features, _noise(random, inner, count, dtype), np.empty((outer, count), dtype))
         for count in units
     ]
     for wish in group:
@@ -190,6 +198,10 @@ def _same_bits(
     separate = [wish.out.copy() for wish in group]
     _make_joined(group)
     return all(np.array_equal(one, wish.out) for one, wish in zip(separate, group, strict=True))
+
+
+def _noise(random: np.random.Generator, rows: int, columns: int, dtype: np.dtype) -> np.ndarray:
+    return (random.random((rows, columns), np.float32) - np.float32(0.5)).astype(dtype)
 
 
 def _in_strides(values: np.ndarray) -> np.ndarray:

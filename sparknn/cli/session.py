@@ -149,6 +149,8 @@ def start_session(name: str) -> SparkSession:
     session = (
         SparkSession.builder.appName(name)
         .config("spark.python.unix.domain.socket.enabled", "true")
+        # Parameters that come back in the message that a task is done, not in a block of their own.
+        .config("spark.task.maxDirectResultSize", "32m")
         .config("spark.ui.showConsoleProgress", "false")
         # Spark would compare what it knows of each column with all others: minutes for a hundred.
         .config("spark.sql.constraintPropagation.enabled", "false")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from typing import Any
 
 import numpy as np
 
@@ -156,11 +155,12 @@ class _Sum:
     """Adds chunks' gradients up in float64. wide: whether it casts rows to float64 itself."""
 
     def __init__(self, objective: Objective, theta: np.ndarray, precise: bool):
-        self.wide = precise and hasattr(objective, "precise")
         # A copy, because sums that take turns may share an objective.
-        self.objective: Any = copy(objective)
-        if hasattr(objective, "precise"):
-            self.objective.precise = precise
+        self.objective = copy(objective)
+        switched = hasattr(objective, "precise")
+        self.wide = switched and precise
+        if switched:
+            self.objective.precise = precise  # type: ignore[attr-defined]
         self.theta, self.chunk, self.precise = theta, objective.chunk, precise
         self.total, self.loss, self.weight = np.zeros(objective.size), 0.0, 0.0
         self.out: np.ndarray = np.empty(objective.size, objective.dtype)
