@@ -125,7 +125,7 @@ def test_training_lowers_the_error_and_the_summary_tells(model):
     summary = model.summary
     assert summary.objectiveHistory[1] < summary.objectiveHistory[0]
     assert summary.totalIterations == 2
-    # Thirty steps an epoch, averaged once: every 60 times 30 rows, over 4 and over 8, would do.
+    # Thirty steps an epoch, averaged once: every 240 times 30 rows, over 4 and over 32, would do.
     assert len(summary.history) == 2
     assert summary.freeEnergyGap == []
     weights = 64 * 12

@@ -77,8 +77,9 @@ class RBM(Estimator, Trainable, MachineTraining):
         Epochs.
     stepsPerRound : int, default 0
         1: gradients of all partitions are added up at every step. More: each partition takes so
-        many steps on its own rows before parameters are averaged; 0: 60 blockSize (1 - momentum)^2,
-        divided by the cube of the partitions. More steps save Spark jobs and cost accuracy.
+        many steps on its own rows before parameters are averaged; 0: 240 blockSize (1 -
+        momentum)^2, divided by the fifth power of the partitions. More steps save Spark jobs and
+        cost accuracy.
     initialWeights : Vector, optional
         Weights (visible, hidden) row by row, hidden biases, visible biases. By default normal
         weights of deviation 0.01, hidden biases of 0 and visible biases that give the columns'
