@@ -66,6 +66,18 @@ FINE = {
     "tol": 0.0,
 }
 
+FEW_PRETRAIN = {
+    "pretrainMaxIter": 30,
+    "pretrainPersistent": True,
+    "pretrainStepSize": 0.05,
+    "pretrainStepSizeSchedule": "linear",
+    "pretrainRegParam": 2e-4,
+    "pretrainBlockSize": 50,
+}
+"""For few labels: better models of the images. Persistent chains and sampled visible units learn
+features on which 600 labels leave half the errors that they leave on those of `PRETRAIN`; with all
+labels it is the other way round (1.46 % beside 1.28 % on the rows that `--validate` holds out)."""
+
 FEW = {
     "stepSizeSchedule": "cosine",
     "momentum": 0.9,
@@ -75,11 +87,9 @@ FEW = {
 }
 """Six hundred rows are one partition's work."""
 
-STEPS = {"pretrained": 0.2, "sigmoid": 0.01, "relu": 0.05}
-"""Step sizes for few labels, the best of 0.01 to 0.5 on the rows that `--validate` holds out."""
-
-PASSES = 30
-"""Of the pre-training for few labels: five leave a tenth more errors."""
+STEPS = {"pretrained": 0.05, "sigmoid": 0.01, "relu": 0.05}
+"""Step sizes for few labels, the best on the rows that `--validate` holds out; 30 epochs are as good
+as the 100 that all take."""
 
 
 @dataclass
@@ -142,8 +152,7 @@ def drawn(data: Data, seed: int) -> DataFrame:
 
 def labels(data: Data, epochs: int, seeds: int) -> Iterator[dict[str, Any]]:
     """Few labels, the rest of the images without; with and without dropout on both sides."""
-    settings = {**PRETRAIN, "pretrainMaxIter": PASSES}
-    dbn = DBN(layers=LAYERS, **{_bare(name): value for name, value in settings.items()})
+    dbn = DBN(layers=LAYERS, **{_bare(name): value for name, value in FEW_PRETRAIN.items()})
     seconds, stack = timed(lambda: dbn.fit(data.train))
     network = Network([*LAYERS, 10], "tanh")
     # Glorot's weights, which `Network` draws for tanh, and sigmoid units by themselves do not get.
