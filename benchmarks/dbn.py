@@ -88,8 +88,8 @@ FEW = {
 """Six hundred rows are one partition's work."""
 
 STEPS = {"pretrained": 0.05, "sigmoid": 0.01, "relu": 0.05}
-"""Step sizes for few labels, the best on the rows that `--validate` holds out; 30 epochs are as good
-as the 100 that all take."""
+"""Step sizes for few labels, the best on the rows that `--validate` holds out. All take 100 epochs,
+of which 30 are as good."""
 
 
 @dataclass
