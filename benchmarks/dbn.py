@@ -88,8 +88,8 @@ FEW = {
 """Six hundred rows are one partition's work."""
 
 STEPS = {"pretrained": 0.05, "sigmoid": 0.01, "relu": 0.02}
-"""Step sizes for few labels, with 100 epochs the best on the rows that `--validate` holds out; other
-numbers of epochs were no better."""
+"""Step sizes for few labels: with 100 epochs the best on the rows that `--validate` holds out.
+Other numbers of epochs were no better there."""
 
 
 @dataclass
