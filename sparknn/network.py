@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sparknn.activations import activation as activation_named
+from sparknn.bits import LEVELS, random_bits
 from sparknn.losses import Loss
 from sparknn.losses import loss as loss_named
 from sparknn.objective import L2, Rows
@@ -219,13 +220,19 @@ class Network:
             return a
         if issparse(a):
             # What is not stored is zero, dropped or not.
-            kept = random.random(a.nnz, dtype=np.float32) >= rate
-            return csr(
-                a.data * (kept * self.dtype(1 / (1 - rate))), a.indices, a.indptr, a.shape[1]
-            )
-        mask = random.random(a.shape, dtype=np.float32) >= rate
-        work.masks[layer] = mask = mask * self.dtype(1 / (1 - rate))
+            mask = self._mask(rate, a.data.shape, random)
+            return csr(a.data * mask, a.indices, a.indptr, a.shape[1])
+        work.masks[layer] = mask = self._mask(rate, a.shape, random)
         return a * mask
+
+    def _mask(self, rate: float, shape: tuple[int, ...], random) -> np.ndarray:
+        """Draw what units are multiplied with: 0, or what makes up for the others.
+
+        Sixteen random bits decide, so the rate is a multiple of 2^-16.
+        """
+        dropped = min(round(rate * LEVELS), LEVELS - 1)
+        kept = random_bits(random, shape) >= dropped
+        return kept * self.dtype(LEVELS / (LEVELS - dropped))
 
     def _backward(self, layers, gradients, work: _Workspace) -> np.ndarray:
         """Write the later layers' gradients; return the first layer's delta, (rows, units).

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sparknn"
 FLOORS = [
     {
         "activations",
+        "bits",
         "blas",
         "losses",
         "objective",

@@ -393,9 +393,9 @@ def test_dropout_keeps_the_expected_activation(dropout):
     theta = np.abs(float64_start(network)) + 0.5
     row = np.array([[1.0, 2.0, 3.0]])
     rows = Rows(row.repeat(40_000, axis=0), np.zeros((40_000, 1)))
-    _, gradient = value_and_gradient(network, theta, rows, dropped_with=8)
+    _, gradient = value_and_gradient(network, theta, rows, dropped_with=9)
     assert gradient[-1] == pytest.approx(network.scores(theta, row)[0, 0], rel=0.02)
-    _, one = value_and_gradient(network, theta, rows.between(0, 1), dropped_with=8)
+    _, one = value_and_gradient(network, theta, rows.between(0, 1), dropped_with=9)
     assert one[-1] != pytest.approx(network.scores(theta, row)[0, 0], rel=0.02)
 
 

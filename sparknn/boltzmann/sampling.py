@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["bernoulli", "packed", "unpacked"]
+from sparknn.bits import LEVELS, random_bits
 
-LEVELS = 2**16
+__all__ = ["bernoulli", "packed", "unpacked"]
 
 
 def bernoulli(
@@ -47,8 +47,7 @@ def tossed(inputs: np.ndarray, random: np.random.Generator) -> None:
 
 def _toss(levels: np.ndarray, random: np.random.Generator, kind: type) -> None:
     """Replace `levels`, in place, by whether they are above random numbers of 16 bits."""
-    words = random.bit_generator.random_raw((levels.size + 3) // 4)
-    bits: np.ndarray = words.view(kind)[: levels.size].reshape(levels.shape)
+    bits = random_bits(random, levels.shape, kind)
     levels -= random.random()
     np.copyto(levels, np.less(bits, levels))
 
