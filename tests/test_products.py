@@ -11,6 +11,8 @@ from sparknn.linear import LinearObjective
 from sparknn.network import Network
 from sparknn.objective import Rows
 from sparknn.products import Product, in_step, run
+from sparknn.training.full_batch import _Gradient
+from sparknn.training.together import Together, _Share
 
 
 def some_rows(count: int, features: int = 97, seed: int = 0) -> Rows:
@@ -89,6 +91,26 @@ def test_where_bits_would_differ_products_stay_separate(monkeypatch):
         products._same_bits.cache_clear()
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_model_visits_rows_at_two_points_at_once(number):
+    """As when the step after the next one is computed ahead: both share the objective."""
+    model, rows = some_models()[number], some_rows(700)
+    model.chunk = 300
+    visit = _Gradient(model)
+    random = np.random.default_rng(1)
+    points = [random.normal(size=model.size).astype(np.float32) for _ in range(2)]
+    shares = [
+        _Share(0, start, start + model.size, np.dtype(np.float32), False)
+        for start in (0, model.size)
+    ]
+    answer = Together([visit])(np.concatenate(points), shares, 0, rows, None)
+    parts = np.split(answer.vector, 2)
+    for point, part in zip(points, parts, strict=True):
+        alone = visit(point, False, 0, rows, None)
+        np.testing.assert_array_equal(part[: model.size], alone.vector * np.float64(700))
+        assert part[model.size :].tolist() == [700, alone.loss * 700]
 
 
 def test_models_that_end_early_leave_the_others_to_go_on():
