@@ -26,8 +26,9 @@ NARROW = 8
 STRIDE = 4
 """Units by which OpenBLAS's float32 kernels go: ten take half as long again as twelve do."""
 
-JOINED = 8
-"""Products that are made together at the most."""
+JOINED, FEW = 8, 64
+"""How many products are made together at the most, and of how many units each: with more units a
+product of its own is about as fast."""
 
 TRIED = 2**23
 """Values of the rows up to which it is tried whether that keeps the bits."""
@@ -137,14 +138,17 @@ def _make(wishes: list[Product | TransposedProduct]) -> None:
     """Make all products, those with the same rows together where that changes no bits."""
     groups: dict[tuple[type, int], list[Any]] = {}
     for wish in wishes:
-        groups.setdefault((type(wish), id(wish.features)), []).append(wish)
+        if issparse(wish.features) or wish.values.shape[1] > FEW:
+            wish.make()
+        else:
+            groups.setdefault((type(wish), id(wish.features)), []).append(wish)
     for group in groups.values():
         for some in _halved(group):
-            if len(some) > 1 and not issparse(some[0].features) and _same_bits(*_shape(some)):
+            if len(some) > 1 and _same_bits(*_shape(some)):
                 _make_joined(some)
-                continue
-            for wish in some:
-                wish.make()
+            else:
+                for wish in some:
+                    wish.make()
 
 
 def _halved(group: list[Any]) -> Iterator[list[Any]]:

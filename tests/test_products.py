@@ -33,6 +33,7 @@ def some_models(features: int = 97) -> list:
         Network([features, 10, 3]),
         Network([features, 30, 7, 3], "relu"),
         Network([features, 3]),
+        Network([features, 100, 3]),
     ]
 
 
@@ -93,7 +94,7 @@ def test_where_bits_would_differ_products_stay_separate(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_a_model_visits_rows_at_two_points_at_once(number):
     """As when the step after the next one is computed ahead: both share the objective."""
     model, rows = some_models()[number], some_rows(700)
