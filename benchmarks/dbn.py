@@ -279,7 +279,7 @@ def reach(network: Network, theta: np.ndarray, rows: Rows) -> float:
 
 
 SECTIONS = {
-    "classifier": (classifier, 70, 3),
+    "classifier": (classifier, 50, 3),
     "labels": (labels, 100, DRAWS),
     "autoencoder": (autoencoder, 40, 1),
     "deep": (deep, 10, 1),
