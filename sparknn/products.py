@@ -50,12 +50,11 @@ class Product:
         """Write the product into `out`."""
         if issparse(self.features):
             self.out[:] = self.features @ self.values
-            return
-        weights = _in_strides(self.values)
-        if weights is self.values and self.out.dtype == self.features.dtype:
-            np.dot(self.features, weights, out=self.out)
+        elif self.out.dtype == self.features.dtype:
+            np.dot(self.features, self.values, out=self.out)
         else:
-            self.out[:] = (self.features @ weights)[:, : self.values.shape[1]]
+            # Cast in a pass of its own anyway, which leaves the columns of zeros out.
+            self.out[:] = (self.features @ _in_strides(self.values))[:, : self.values.shape[1]]
 
     @staticmethod
     def whole(features: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -67,8 +66,8 @@ class Product:
 class TransposedProduct:
     """The wish for features.T @ values, written into `out`.
 
-    features: a dense or CSR array, (rows, features). values: (rows, units) of the same dtype.
-    out: (features, units), to which the product is cast.
+    features: a dense or CSR array, (rows, features). values: (rows, units), or (rows,), of the same
+    dtype. out: (features, units), or (features,), to which the product is cast.
     """
 
     features: Any
@@ -79,7 +78,7 @@ class TransposedProduct:
         """Write the product into `out`."""
         if issparse(self.features):
             self._make_sparse()
-        elif NARROW * self.values.shape[1] <= self.features.shape[1]:
+        elif self.values.ndim == 2 and NARROW * self.values.shape[1] <= self.features.shape[1]:
             # Along the rows as they are stored: twice as fast for few units.
             units = self.values.shape[1]
             self.out[:] = (_in_strides(self.values).T @ self.features)[:units].T
@@ -112,7 +111,12 @@ Computation = Generator[Product | TransposedProduct, None, Any]
 
 def run(computation: Computation) -> Any:
     """Run a computation by itself; return its result."""
-    return in_step([computation])[0]
+    while True:
+        try:
+            wish = next(computation)
+        except StopIteration as end:
+            return end.value
+        wish.make()
 
 
 def in_step(computations: Sequence[Computation]) -> list[Any]:

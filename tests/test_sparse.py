@@ -63,8 +63,6 @@ def test_transposed_products_are_the_dense_ones(rows, shape, dtype):
     features = some_features()[:rows]
     delta = np.random.default_rng(2).normal(size=(rows, *shape)).astype(dtype)
     for given in (features.astype(dtype), csr_array(features.astype(dtype))):
-        if not shape and not issparse(given):
-            continue
         out = np.full((40, *shape), np.nan, dtype)
         TransposedProduct(given, delta, out).make()
         np.testing.assert_allclose(out, features.T @ delta, rtol=1e-5, atol=1e-6)
@@ -76,9 +74,10 @@ def test_products_are_the_dense_ones(units, dtype):
     features = some_features().astype(dtype)
     weights = np.random.default_rng(2).normal(size=(40, units)).astype(dtype)
     for given in (features, csr_array(features)):
-        found = np.full((60, units), np.nan)
-        Product(given, weights, found).make()
-        np.testing.assert_allclose(found, features @ weights, rtol=1e-5, atol=1e-6)
+        for cast in (np.float32, np.float64):
+            found = np.full((60, units), np.nan, cast)
+            Product(given, weights, found).make()
+            np.testing.assert_allclose(found, features @ weights, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
