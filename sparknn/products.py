@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ def _make(wishes: list[Product | TransposedProduct]) -> None:
         else:
             groups.setdefault((type(wish), id(wish.features)), []).append(wish)
     for group in groups.values():
-        for some in _halved(group):
+        for some in _parts(group):
             if len(some) > 1 and _same_bits(*_shape(some)):
                 _make_joined(some)
             else:
@@ -155,14 +156,11 @@ def _make(wishes: list[Product | TransposedProduct]) -> None:
                     wish.make()
 
 
-def _halved(group: list[Any]) -> Iterator[list[Any]]:
-    """Yield parts of 8, 4, 2 and 1: few sizes, since each has to be tried once."""
-    size, start = JOINED, 0
-    while start < len(group):
-        while start + size > len(group):
-            size //= 2
-        yield group[start : start + size]
-        start += size
+def _parts(group: list[Any]) -> Iterator[list[Any]]:
+    """Yield parts of about the same size, none of more than may be made together."""
+    parts = -(-len(group) // JOINED)
+    bounds = [len(group) * number // parts for number in range(parts + 1)]
+    return (group[start:stop] for start, stop in pairwise(bounds))
 
 
 def _make_joined(group: list[Any]) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ from sparknn.errors import LostBlockError
 from sparknn.objective import Rows
 from sparknn.workers import hurry, tidy
 
-__all__ = ["Answer", "Outcome", "Rounds", "Visitor"]
+__all__ = ["Answer", "Outcome", "Rounds", "Runner", "Visitor", "added"]
 
 logger = logging.getLogger("sparknn")
 
@@ -77,6 +77,37 @@ class Outcome:
     compute: float
     other: float
 
+    @classmethod
+    def of(
+        cls,
+        answers: Sequence[Answer | _Visited],
+        total: np.ndarray | None,
+        size: int,
+        compute: float,
+        other: float,
+    ) -> Outcome:
+        """Return what answers in the order of their partitions come to.
+
+        total: the sum of their vectors as `added` gives it, to stand as (size,) zeros for None.
+        """
+        weight = sum(each.weight for each in answers if each.weight)
+        loss = sum(each.loss * each.weight for each in answers if each.weight)
+        vector = np.zeros(size) if total is None else total
+        return cls(vector, weight, loss / weight if weight else 0.0, compute, other)
+
+
+class Runner(Protocol):
+    """What runs rounds: `Rounds` as jobs, and others where all rows are at hand.
+
+    states: by partition what its last visit left.
+    """
+
+    states: dict[int, Any]
+
+    def run(self, parameters: np.ndarray, task: Any, description: str) -> Outcome:
+        """Visit every block once with `parameters`, (size,), and the visitor's `task`."""
+        ...
+
 
 class _Visited(NamedTuple):
     """An `Answer` on its way to the driver; `weight` None says that the file was missing."""
@@ -107,16 +138,22 @@ class Rounds:
         self.cluster = blocks.cluster
         self.deterministic = deterministic
         self.states: dict[int, Any] = {}
-        # As Spark sends functions, so that what is defined in a shell can be part of it.
-        self._visitor = self.cluster.context.broadcast(_serializer.dumps(visitor))
+        self._visits = visitor
         self._checksums = [packed.block.checksum for packed in blocks.packed]
+
+    @cached_property
+    def _visitor(self) -> Broadcast:
+        # As Spark sends functions, so that what is defined in a shell can be part of it.
+        return self.cluster.context.broadcast(_serializer.dumps(self._visits))
 
     def __enter__(self) -> Rounds:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        with unless_stopped("a broadcast"):
-            self._visitor.destroy()
+        # There is none where no round was run.
+        if "_visitor" in vars(self):
+            with unless_stopped("a broadcast"):
+                self._visitor.destroy()
 
     def run(self, parameters: np.ndarray, task: Any, description: str) -> Outcome:
         """Visit every block once with `parameters`, (size,), and the visitor's `task`.
@@ -127,21 +164,14 @@ class Rounds:
         began = time.perf_counter()
         with self.cluster.described(description), self._sent(parameters) as sent:
             visited, total = self._visit(sent, task, parameters.nbytes)
-        weight = sum(v.weight for v in visited if v.weight)
-        loss = sum(v.loss * v.weight for v in visited if v.weight)
         slots = min(self.cluster.cores, len(self._checksums))
         compute = sum(v.seconds for v in visited) / slots
         for v in visited:
             self._look_at_checksum(v)
             if v.state is not None:
                 self.states[v.partition] = v.state
-        return Outcome(
-            total if total is not None else np.zeros(len(parameters)),
-            weight,
-            loss / weight if weight else 0.0,
-            compute,
-            time.perf_counter() - began - compute,
-        )
+        other = time.perf_counter() - began - compute
+        return Outcome.of(visited, total, len(parameters), compute, other)
 
     @contextmanager
     def _sent(self, parameters: np.ndarray) -> Iterator[np.ndarray | Broadcast]:
@@ -175,7 +205,7 @@ class Rounds:
                 break
             self._pack_again(partitions, attempt)
         in_order = [visited[partition] for partition in sorted(visited)]
-        total = reduce(_add, in_order, None)
+        total = added(in_order)
         return [v._replace(vector=None) for v in in_order], total
 
     def _with_states(self) -> RDD:
@@ -275,15 +305,18 @@ def _stateless(packed: Packed) -> tuple[Packed, None]:
     return packed, None
 
 
-def _add(total: np.ndarray | None, visited: _Visited) -> np.ndarray | None:
-    """Add a partition's vector, times its weight, to a float64 sum that starts as None."""
-    if not visited.weight or visited.vector is None:
-        return total
-    part = visited.vector.astype(np.float64)
-    part *= visited.weight
-    if total is None:
-        return part
-    total += part
+def added(answers: Iterable[Answer | _Visited]) -> np.ndarray | None:
+    """Add up vectors, each times its weight, in float64 and in their order; None where no one's."""
+    total = None
+    for answer in answers:
+        if not answer.weight or answer.vector is None:
+            continue
+        part = answer.vector.astype(np.float64)
+        part *= answer.weight
+        if total is None:
+            total = part
+        else:
+            total += part
     return total
 
 
@@ -308,4 +341,4 @@ def _sum_slice(
 ) -> Iterator[tuple[np.ndarray | None, list[_Visited]]]:
     """Add up one slice in the order of the partitions; pass on what came with it."""
     in_order = sorted((visited for _, visited in keyed), key=lambda visited: visited.partition)
-    yield reduce(_add, in_order, None), [visited._replace(vector=None) for visited in in_order]
+    yield added(in_order), [visited._replace(vector=None) for visited in in_order]

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from sparknn.training import in_task
+
 TESTS = Path(__file__).resolve().parent
 
 # Scripts and jobs of the tests inherit this.
@@ -65,6 +67,12 @@ def block_files(spark: SparkSession) -> Callable[[], list[Path]]:
         return sorted(path for folder in folders for path in (folder, *folder.rglob("*")))
 
     return files
+
+
+@pytest.fixture
+def in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each round a job of Spark's, as where rows are too many for fits in tasks."""
+    monkeypatch.setattr(in_task, "MOST_BYTES", -1)
 
 
 @pytest.fixture(scope="session")

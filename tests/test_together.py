@@ -108,7 +108,9 @@ def test_full_batch_fits_together_have_the_bits_of_fits_alone(training):
 
 
 @pytest.mark.parametrize("used", [0.0, 1e9], ids=["never", "always"])
-def test_steps_computed_ahead_spare_rounds_and_change_no_bits(spark, training, monkeypatch, used):
+def test_steps_computed_ahead_spare_rounds_and_change_no_bits(
+    spark, training, in_rounds, monkeypatch, used
+):
     objective = LinearObjective(np.zeros(3), np.ones(3), 3, True)
     strengths = [objective.l1(strength, np.ones(3), True) for strength in (0.01, 0.03, 0.1)]
 
@@ -143,7 +145,7 @@ def test_a_fit_that_diverges_leaves_the_others_alone(training):
     np.testing.assert_array_equal(together[1].theta, alone.theta)
 
 
-def test_fits_together_run_as_many_jobs_as_the_longest_alone(spark, training):
+def test_fits_together_run_as_many_jobs_as_the_longest_alone(spark, training, in_rounds):
     fits = [
         MinibatchFit(
             training, NETWORK, L2(), SGD(0.1), NETWORK.initial(seed), Minibatch(epochs, 20)

@@ -358,7 +358,7 @@ class Jobs:
 
 
 @pytest.mark.parametrize("steps_per_round, each", [(0, 1), (1, 5), (2, 3)])
-def test_history_has_a_round_for_every_job(packed, spark, steps_per_round, each):
+def test_history_has_a_round_for_every_job(packed, spark, in_rounds, steps_per_round, each):
     network, parts = Network([3, 3]), cut(drawn(sum(SIZES)), SIZES)
     blocks = packed(parts)
     jobs = Jobs(spark)
@@ -375,7 +375,7 @@ def test_history_has_a_round_for_every_job(packed, spark, steps_per_round, each)
     assert (fitted.rows, fitted.skipped, fitted.threads) == (sum(SIZES), 0, 1)
 
 
-def test_history_of_a_full_batch_fit_has_a_round_for_every_evaluation(packed, spark):
+def test_history_of_a_full_batch_fit_has_a_round_for_every_evaluation(packed, spark, in_rounds):
     network, parts = Network([3, 3]), cut(drawn(sum(SIZES)), SIZES)
     blocks = packed(parts)
     jobs = Jobs(spark)
@@ -394,7 +394,7 @@ def test_history_counts_the_rows_there_are_where_the_batch_is_larger(packed):
     assert [r.batch for r in fitted.rounds] == [50]
 
 
-def test_jobs_are_described_by_model_epoch_and_loss(spark, digits):
+def test_jobs_are_described_by_model_epoch_and_loss(spark, digits, in_rounds):
     jobs = Jobs(spark)
     classifier = MultilayerPerceptronClassifier(
         layers=[64, 10], solver="sgd", maxIter=3, numPartitions=4, tol=0.0

@@ -5,8 +5,8 @@ from sparknn.training.fit import Fit
 from sparknn.training.full_batch import FullBatchFit
 from sparknn.training.held_out import HeldOut
 from sparknn.training.history import Fitted, Round
-from sparknn.training.loop import fit_full_batch, fit_minibatch, train_fits
 from sparknn.training.minibatch import Minibatch, MinibatchFit
+from sparknn.training.train import fit_full_batch, fit_minibatch, train_fits
 
 __all__ = [
     "Checkpoints",

@@ -60,6 +60,16 @@ class Fit:
         raise NotImplementedError
 
     @property
+    def between(self) -> bool:
+        """Whether this is a moment at which `state` may be taken."""
+        return True
+
+    @property
+    def work(self) -> float:
+        """Floating-point operations of its next round, about: six for each weight and row."""
+        raise NotImplementedError
+
+    @property
     def reason(self) -> str:
         """Why it is done."""
         raise NotImplementedError
@@ -91,7 +101,10 @@ class Fit:
         raise NotImplementedError
 
     def state(self) -> tuple[Arrays, Facts]:
-        """Return all that changes over the rounds; facts are JSON values."""
+        """Return all that changes over the rounds; facts are JSON values.
+
+        To be taken while `between`.
+        """
         history = {
             "rounds": np.array(self.fitted.rounds, np.float64).reshape(-1, len(Round._fields)),
             "held_out_history": np.array(self.fitted.held_out_history, np.float64),

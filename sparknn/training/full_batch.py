@@ -69,6 +69,10 @@ class FullBatchFit(Fit):
         return self.solver.iterations
 
     @property
+    def work(self) -> float:
+        return 6.0 * self.objective.size * self.batch
+
+    @property
     def reason(self) -> str:
         return self.solver.reason or ""
 

@@ -1,126 +1,57 @@
-"""The loop of every fit: run rounds until all fits are done, show progress, stop early, go on.
-
-Any `Fit` is trained here, alone or together with others on the same blocks; which model it
-belongs to is not known.
-"""
+"""The rounds of several fits: what each asks for, and what it is told."""
 
 from __future__ import annotations
 
 import math
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
-from sparknn.blocks import Blocks
 from sparknn.errors import DivergenceError
-from sparknn.objective import L2, Objective
-from sparknn.optimizers import Optimizer
-from sparknn.rounds import Outcome, Rounds
-from sparknn.solvers import Solver
-from sparknn.training.checkpoints import Checkpoints
+from sparknn.rounds import Outcome, Runner, Visitor
 from sparknn.training.fit import Ask, Fit
-from sparknn.training.full_batch import FullBatchFit
-from sparknn.training.held_out import HeldOut
-from sparknn.training.history import Fitted
-from sparknn.training.minibatch import Minibatch, MinibatchFit
 from sparknn.training.together import Together, run_together
 
-__all__ = ["fit_full_batch", "fit_minibatch", "train_fits"]
+__all__ = ["Loop", "visitor_of"]
 
 USED = 0.3
 """About how much of what is computed ahead turns out to be of use (OWL-QN on MNIST, strong L1)."""
 
 
-def train_fits(
-    blocks: Blocks,
-    fits: Sequence[Fit],
-    name: str = "model",
-    deterministic: bool = False,
-    held_out: HeldOut | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> list[Fitted]:
-    """Train fits on the same blocks, in shared rounds, until each is done.
+def visitor_of(fits: Sequence[Fit]) -> Visitor:
+    """Return what visits a block for all of these fits."""
+    return fits[0].visitor if len(fits) == 1 else Together([fit.visitor for fit in fits])
+
+
+class Loop:
+    """Fits on their way.
 
     Parameters
     ----------
-    blocks : Blocks
     fits : sequence of Fit
     name : str
-        What the Spark UI and the progress bar call the model.
-    deterministic : bool, default False
-        Raise LostBlockError where a block that had to be packed again came out different.
-    held_out : HeldOut, optional
-        Rows to watch: a fit ends when their loss no longer falls, with the best parameters.
-    checkpoints : Checkpoints, optional
-        Where to save the fits' state; a fit that was cut short goes on from there.
-
-    Raises
-    ------
-    DivergenceError
-        If the loss of a single fit is not finite. Of several fits the others go on, and the one
-        that diverged has the error as its `failure`.
-    CheckpointError
-        If the checkpoints are of other settings or other rows.
+        What the Spark UI calls the model.
     """
-    began = time.perf_counter()
-    loop = _Loop(fits, name, held_out)
-    visitor = fits[0].visitor if len(fits) == 1 else Together([fit.visitor for fit in fits])
-    with ExitStack() as stack:
-        rounds = stack.enter_context(Rounds(blocks, visitor, deterministic))
-        if held_out is not None:
-            held_out.watch(fits)
-            stack.callback(held_out.close)
-        if checkpoints is not None:
-            checkpoints.resume(fits, held_out)
-        bar = stack.enter_context(_bar(sum(fit.total for fit in fits), fits[0].unit))
-        loop.run(rounds, bar, checkpoints)
-        if checkpoints is not None:
-            checkpoints.complete(fits, held_out)
-    return loop.finish(time.perf_counter() - began)
 
-
-class _Loop:
-    """Fits on their way."""
-
-    def __init__(self, fits: Sequence[Fit], name: str, held_out: HeldOut | None):
-        self.fits, self.name, self.held_out = fits, name, held_out
+    def __init__(self, fits: Sequence[Fit], name: str):
+        self.fits, self.name = fits, name
         # The last round's seconds for one fit's share of the computing, and beside the computing.
         self.share, self.other = math.inf, 0.0
 
-    def run(self, rounds: Rounds, bar: tqdm, checkpoints: Checkpoints | None) -> None:
-        """Run rounds until every fit is done."""
-        self._show(bar)
-        while active := [
-            number for number, fit in enumerate(self.fits) if not (fit.done or fit.failure)
-        ]:
-            ended = self._round(rounds, active)
-            if not ended:
-                continue
-            if self.held_out is not None:
-                self.held_out.look(ended, self._text(ended))
-            if checkpoints is not None:
-                checkpoints.save(self.fits, self.held_out)
-            self._show(bar)
+    @property
+    def active(self) -> list[int]:
+        """The numbers of the fits that are not done."""
+        return [n for n, fit in enumerate(self.fits) if not (fit.done or fit.failure)]
 
-    def finish(self, seconds: float) -> list[Fitted]:
-        """Return what was fitted, with the parameters that did best where rows were held out."""
-        results = [fit.finish(seconds) for fit in self.fits]
-        if self.held_out is not None:
-            for fitted, watch in zip(results, self.held_out.watches, strict=True):
-                if watch.theta is not None:
-                    fitted.theta = watch.theta
-        return results
+    def round(self, rounds: Runner, active: list[int]) -> list[int]:
+        """Run one round of `visitor_of`; return the fits that ended an iteration or epoch in it.
 
-    def _round(self, rounds: Rounds, active: list[int]) -> list[int]:
-        """Run one round; return the fits of which an iteration or epoch ended with it."""
+        A fit that diverges has the error as its `failure`, and takes part no more.
+        """
         asks = {number: self.fits[number].ask() for number in active}
         if len(self.fits) == 1:
             rounds.states = self.fits[0].states
-            outcomes = [rounds.run(*asks[0], self._text(active))]
+            outcomes = [rounds.run(*asks[0], self.text(active))]
             return active if self._tell(0, *outcomes) else []
         ahead = self._ahead(active)
         outcomes = self._together(rounds, asks, ahead)
@@ -132,14 +63,12 @@ class _Loop:
         ]
 
     def _tell(self, number: int, outcome: Outcome, guessed: Outcome | None = None) -> bool:
-        """Return whether an iteration or epoch ended; a fit that diverges leaves the others."""
+        """Return whether an iteration or epoch ended."""
         fit = self.fits[number]
         try:
             ended = fit.tell(outcome)
             return ended if ended or guessed is None else fit.tell_ahead(guessed)
         except DivergenceError as error:
-            if len(self.fits) == 1:
-                raise
             fit.failure = error
             return False
 
@@ -157,7 +86,7 @@ class _Loop:
         return {number: ask for number, ask in asks.items() if ask is not None}
 
     def _together(
-        self, rounds: Rounds, asks: dict[int, Ask], ahead: dict[int, Ask]
+        self, rounds: Runner, asks: dict[int, Ask], ahead: dict[int, Ask]
     ) -> list[Outcome]:
         """Run a round of several fits; return the outcomes of `asks`, then those of `ahead`."""
         states: dict[int, dict[int, np.ndarray]] = {}
@@ -165,7 +94,7 @@ class _Loop:
             for partition, state in self.fits[number].states.items():
                 states.setdefault(partition, {})[number] = state
         rounds.states = states
-        outcomes = run_together(rounds, asks, self._text(list(asks)), ahead=ahead)
+        outcomes = run_together(rounds, asks, self.text(list(asks)), ahead=ahead)
         for partition, own in rounds.states.items():
             for number, state in own.items():
                 self.fits[number].states[partition] = state
@@ -173,7 +102,7 @@ class _Loop:
         self.other = sum(each.other for each in outcomes)
         return outcomes
 
-    def _text(self, active: list[int]) -> str:
+    def text(self, active: list[int]) -> str:
         """Describe the job at hand, for the Spark UI."""
         fit = min((self.fits[number] for number in active), key=lambda fit: fit.count)
         history = fit.fitted.objective_history
@@ -181,46 +110,3 @@ class _Loop:
         loss = f", loss {history[-1]:.4g}" if history else ""
         now = min(fit.count + 1, max(fit.total, 1))
         return f"sparknn {self.name}:{several} {fit.unit} {now} of {fit.total}{loss}"
-
-    def _show(self, bar: tqdm) -> None:
-        bar.update(sum(fit.count for fit in self.fits) - bar.n)
-        losses = [fit.fitted.objective_history[-1:] for fit in self.fits if not fit.failure]
-        if losses and all(losses):
-            bar.set_postfix_str(f"loss {min(loss[0] for loss in losses):.6g}")
-
-
-def fit_full_batch(
-    blocks: Blocks,
-    objective: Objective,
-    penalty: L2,
-    solver: Solver,
-    name: str = "model",
-    deterministic: bool = False,
-) -> Fitted:
-    """Train one model with a full-batch solver; see `FullBatchFit` and `train_fits`."""
-    fit = FullBatchFit(blocks, objective, penalty, solver)
-    return train_fits(blocks, [fit], name, deterministic)[0]
-
-
-def fit_minibatch(
-    blocks: Blocks,
-    objective: Objective,
-    penalty: L2,
-    optimizer: Optimizer,
-    start: np.ndarray,
-    settings: Minibatch,
-    name: str = "model",
-    deterministic: bool = False,
-) -> Fitted:
-    """Train one model by minibatches; see `MinibatchFit` and `train_fits`."""
-    fit = MinibatchFit(blocks, objective, penalty, optimizer, start, settings)
-    return train_fits(blocks, [fit], name, deterministic)[0]
-
-
-@contextmanager
-def _bar(total: int, unit: str) -> Iterator[tqdm]:
-    """Show progress where somebody watches: on a terminal, not in logs."""
-    with tqdm(
-        total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True
-    ) as bar:
-        yield bar

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,15 @@ class MinibatchFit(Fit):
         return self.epoch
 
     @property
+    def between(self) -> bool:
+        return self.first == 0
+
+    @property
+    def work(self) -> float:
+        steps = min(self.settings.length(self.epoch, self.steps), self.steps)
+        return 6.0 * self.objective.size * self.batch * steps
+
+    @property
     def reason(self) -> str:
         return self.ended or "max iterations reached"
 
@@ -187,7 +197,6 @@ class MinibatchFit(Fit):
             _project(self.objective, self.theta)
 
     def state(self) -> tuple[Arrays, Facts]:
-        """Return what changes over the epochs; to be taken between two of them."""
         arrays, facts = super().state()
         arrays |= {"theta": self.theta, "optimizer": self.optimizer.state}
         if self.outer is not None:
@@ -225,9 +234,16 @@ class _Steps:
 
     def __getstate__(self) -> dict:
         # The driver's optimizer state is not the visits': those begin with their own.
-        return {**self.__dict__, "optimizer": _stateless(self.optimizer)}
+        own = {"optimizer": _stateless(self.optimizer), "objective": copy(self.objective)}
+        return {**self.__dict__, **own}
 
     def __call__(
+        self, sent: np.ndarray, task: tuple[int, int], partition: int, rows: Rows, state: Any
+    ) -> Answer:
+        # By a copy, so that nothing is left of it in the objective or the optimizer for the next.
+        return copy(self)._visit(sent, task, partition, rows, state)
+
+    def _visit(
         self, sent: np.ndarray, task: tuple[int, int], partition: int, rows: Rows, state: Any
     ) -> Answer:
         epoch, first = task

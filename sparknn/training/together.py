@@ -13,7 +13,7 @@ import numpy as np
 
 from sparknn.objective import Rows
 from sparknn.products import in_step
-from sparknn.rounds import Answer, Outcome, Rounds, Visitor
+from sparknn.rounds import Answer, Outcome, Runner, Visitor
 from sparknn.sparse import cast
 from sparknn.training.fit import Ask
 
@@ -92,7 +92,7 @@ class Together:
 
 
 def run_together(
-    rounds: Rounds,
+    rounds: Runner,
     asks: dict[int, Ask],
     description: str,
     vectors: bool = True,

@@ -1,0 +1,170 @@
+"""Fits that go on inside tasks end with the bits of fits in rounds, in far fewer jobs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cluster_helpers import frame, pack_frame
+from job_groups import job_group
+from test_together import rows_of
+
+from sparknn import SGD, Adam, Network
+from sparknn.boltzmann import ContrastiveDivergence, Machine
+from sparknn.cluster import Cluster
+from sparknn.errors import DivergenceError
+from sparknn.linear import LinearObjective
+from sparknn.objective import L2
+from sparknn.optimizers import linear
+from sparknn.solvers import LBFGS, OWLQN, ConjugateGradient, GradientDescent
+from sparknn.training import FullBatchFit, Minibatch, MinibatchFit, in_task, train_fits
+
+
+@pytest.fixture(scope="module")
+def blocks(spark):
+    # One partition of three has no rows.
+    parts = [rows_of(210, 1), [], rows_of(90, 2)]
+    data = frame(spark, parts, "features array<double>, label double")
+    with pack_frame(Cluster(spark), data, targets=("label",), classes=3, partitions=3) as packed:
+        yield packed
+
+
+NETWORK = Network([3, 6, 3], "tanh", dropout=0.2)
+LINEAR = LinearObjective(np.full(3, 0.1), np.ones(3), 3, True)
+MACHINE = Machine(3, 4, "gaussian")
+
+
+def full_batch(blocks, objective, solver) -> FullBatchFit:
+    return FullBatchFit(blocks, objective, L2(), solver)
+
+
+def minibatch(blocks, optimizer, steps_per_round: int, objective=NETWORK) -> MinibatchFit:
+    start = objective.initial(1) if objective is NETWORK else MACHINE.initial(1, np.zeros(3))
+    settings = Minibatch(4, 20, steps_per_round, seed=7)
+    return MinibatchFit(blocks, objective, L2(), optimizer, start, settings)
+
+
+def chains(blocks, steps_per_round: int) -> MinibatchFit:
+    objective = ContrastiveDivergence(MACHINE, persistent=True)
+    return minibatch(blocks, SGD(0.01, 0.5), steps_per_round, objective)
+
+
+KINDS = {
+    "l-bfgs": lambda blocks: [full_batch(blocks, LINEAR, LBFGS(np.zeros(12), 30, 1e-9))],
+    "owl-qn": lambda blocks: [
+        full_batch(blocks, LINEAR, OWLQN(np.zeros(12), np.full(12, strength), 30, 1e-9))
+        for strength in (0.001, 0.01, 0.1)
+    ],
+    "solvers": lambda blocks: [
+        full_batch(blocks, NETWORK, LBFGS(NETWORK.initial(2), 20, 1e-9)),
+        full_batch(blocks, NETWORK, ConjugateGradient(NETWORK.initial(2), 12, 1e-9)),
+        full_batch(blocks, NETWORK, GradientDescent(NETWORK.initial(2), 0.1, 6, 1e-9)),
+    ],
+    "steps": lambda blocks: [minibatch(blocks, SGD(linear(0.2), 0.9), 1)],
+    "passes": lambda blocks: [
+        minibatch(blocks, SGD(0.1, 0.9), 0),
+        minibatch(blocks, Adam(0.01), 0),
+        minibatch(blocks, Adam(0.01), 2),
+    ],
+    "chains": lambda blocks: [chains(blocks, 0)],
+    "chains, several": lambda blocks: [chains(blocks, 1), chains(blocks, 3), chains(blocks, 0)],
+}
+
+
+@pytest.mark.parametrize("seconds", [in_task.SECONDS, 0.0], ids=["at once", "bit by bit"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fits_in_tasks_have_the_bits_of_fits_in_rounds(spark, blocks, monkeypatch, kind, seconds):
+    monkeypatch.setattr(in_task, "SECONDS", seconds)
+    with job_group(spark) as jobs:
+        in_tasks = train_fits(blocks, KINDS[kind](blocks))
+        few = len(jobs())
+    monkeypatch.setattr(in_task, "MOST_BYTES", -1)
+    with job_group(spark) as jobs:
+        in_rounds = train_fits(blocks, KINDS[kind](blocks))
+        many = len(jobs())
+    assert (few == 1) == bool(seconds)
+    assert many >= 4
+    for one, other in zip(in_tasks, in_rounds, strict=True):
+        np.testing.assert_array_equal(one.theta, other.theta)
+        assert one.objective_history == other.objective_history
+        assert (one.reason, one.iterations) == (other.reason, other.iterations)
+        assert [(r.epoch, r.loss, r.batch) for r in one.rounds] == [
+            (r.epoch, r.loss, r.batch) for r in other.rounds
+        ]
+
+
+def test_time_in_tasks_is_told(blocks):
+    (fitted,) = train_fits(blocks, KINDS["passes"](blocks)[:1])
+    assert all(each.compute > 0 and each.other > 0 for each in fitted.rounds)
+    told = sum(each.compute + each.other for each in fitted.rounds)
+    assert 0.5 * fitted.seconds < told < fitted.seconds
+
+
+def test_a_fit_that_diverges_in_a_task_is_an_error_as_in_rounds(blocks):
+    def fit(step: float) -> MinibatchFit:
+        return minibatch(blocks, SGD(step), 0)
+
+    (alone,) = train_fits(blocks, [fit(0.1)])
+    fits = [fit(1e39), fit(0.1)]
+    together = train_fits(blocks, fits)
+    assert isinstance(fits[0].failure, DivergenceError) and fits[1].failure is None
+    np.testing.assert_array_equal(together[1].theta, alone.theta)
+    with pytest.raises(DivergenceError, match=r"epoch 1: the loss is .*stepSize"):
+        train_fits(blocks, [fit(1e39)])
+
+
+def test_block_files_that_are_missing_are_packed_again_in_rounds(blocks, monkeypatch, caplog):
+    expected = train_fits(blocks, KINDS["owl-qn"](blocks))
+    # The first jobs end at once, so that tasks are sent again after the loss.
+    monkeypatch.setattr(in_task, "SECONDS", 0.0)
+    count = in_task._add_overhead
+
+    def lose(fit, seconds):
+        if len(fit.fitted.rounds) == 3:
+            Path(blocks.packed[0].block.path).unlink(missing_ok=True)
+        count(fit, seconds)
+
+    monkeypatch.setattr(in_task, "_add_overhead", lose)
+    found = train_fits(blocks, KINDS["owl-qn"](blocks))
+    assert "packing the blocks of partitions [0] again" in caplog.text
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.theta, other.theta)
+
+
+def test_fits_are_dealt_out_evenly_by_their_work(blocks):
+    tasks = in_task.InTasks(blocks, "model")
+    assert tasks._dealt([5.0, 4.0, 3.0, 2.0, 1.0]) == [[0, 3, 4], [1, 2]]
+    assert tasks._dealt([1.0]) == [[0]]
+
+
+@pytest.mark.parametrize(
+    "work, suits",
+    [
+        # Two cores share a round out evenly; a fit in a task has one of them.
+        ([1.9e9], True),
+        ([2.1e9], False),
+        ([1e12, 1e12], True),
+        ([1e12, 1e12, 1e12], False),
+        ([1e9] * 3, True),
+    ],
+)
+def test_tasks_suit_fits_whose_rounds_take_no_longer_than_a_job(blocks, work, suits):
+    class Idle:
+        def __init__(self, work: float):
+            self.work = work
+
+    tasks = in_task.InTasks(blocks, "model")
+    assert tasks.suit([Idle(each) for each in work]) == suits
+
+
+def test_many_rows_are_not_read_by_every_task(blocks, monkeypatch):
+    (fit,) = KINDS["l-bfgs"](blocks)
+    assert in_task.InTasks(blocks, "model").suit([fit])
+    monkeypatch.setattr(in_task, "MOST_BYTES", blocks.bytes - 1)
+    assert not in_task.InTasks(blocks, "model").suit([fit])
+
+
+def test_work_is_six_operations_for_each_weight_and_row(blocks):
+    assert KINDS["l-bfgs"](blocks)[0].work == 6 * 12 * 300
+    # Two partitions of 20 rows a step, and as many steps as a pass has.
+    assert minibatch(blocks, SGD(0.1), 1).work == 6 * NETWORK.size * 40
+    assert minibatch(blocks, SGD(0.1), 0).work == 6 * NETWORK.size * 40 * 8
