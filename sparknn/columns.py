@@ -20,9 +20,9 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
 from sparknn.batches import Predict, Single, as_frame, as_structs
 from sparknn.cluster import Cluster
-from sparknn.schema import column_type, feature_columns
+from sparknn.schema import column_type, feature_columns, quoted
 
-__all__ = ["Output", "with_column", "with_predictions"]
+__all__ = ["Output", "checked_vectors", "require_new", "with_column", "with_predictions"]
 
 ARROW = hasattr(F, "arrow_udf")
 """Whether Spark has functions of Arrow arrays, as from 4.1; through pandas rows are objects."""
@@ -62,9 +62,7 @@ def with_predictions(
         If a column is there already.
     """
     wanted = [output for output in outputs if output.name]
-    for output in wanted:
-        if output.name in dataset.columns:
-            raise ValueError(f"the output column {output.name!r} exists already")
+    require_new(dataset, [output.name for output in wanted])
     if not wanted:
         return dataset
     cluster = Cluster(dataset.sparkSession)
@@ -111,6 +109,29 @@ def with_column(
         return Single(np.asarray(compute(values), np.float64))
 
     return with_predictions(dataset, features, width, computed, [Output("value", output, size)])
+
+
+def require_new(dataset: DataFrame, names: Sequence[str]) -> None:
+    """Raise ValueError for a column to add that is there already."""
+    for name in names:
+        if name in dataset.columns:
+            raise ValueError(f"the output column {name!r} exists already")
+
+
+def checked_vectors(features: str, width: int) -> Column:
+    """Return a column of vectors whose rows raise an error where they are null or not so wide."""
+    whole = F.col(quoted(features))
+    stored = F.unwrap_udt(whole)
+    found = F.coalesce(stored["size"], F.size(stored["values"]))
+    told = F.when(stored.isNull(), "null").otherwise(
+        F.concat(found.cast("string"), F.lit(" values wide"))
+    )
+    message = F.concat(
+        F.lit(f"column {features!r}: a row's features are "),
+        told,
+        F.lit(f"; the model takes {width} values"),
+    )
+    return F.when(found == width, whole).otherwise(F.raise_error(message))
 
 
 def _added(column: Column, output: Output) -> Column:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from pyspark import keyword_only
-from pyspark.ml.linalg import Matrix, Vector
+from pyspark.ml.linalg import Matrix, Vector, VectorUDT
 from pyspark.sql import DataFrame
 
 from sparknn.blocks import Blocks
@@ -17,11 +17,12 @@ from sparknn.classification.interchange import from_mllib, model_to_mllib
 from sparknn.classification.problem import BOUNDS, Problem
 from sparknn.classification.summary import Kind
 from sparknn.classification.thresholds import LogisticParams, check_thresholds
+from sparknn.columns import checked_vectors, require_new
 from sparknn.errors import InvalidDataError
 from sparknn.fitting import Beginning, Wanted
 from sparknn.params import HasInitialWeights, require, with_setters
 from sparknn.prediction import LinearPredictor
-from sparknn.schema import declared_classes
+from sparknn.schema import column_type, declared_classes
 from sparknn.training import Fitted
 
 __all__ = ["LogisticRegression", "LogisticRegressionModel"]
@@ -322,6 +323,19 @@ class LogisticRegressionModel(ClassificationModel, LogisticParams):
     def numFeatures(self) -> int:
         """The number of features."""
         return self._coefficients.shape[1]
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        """Have MLlib's model do it: vectors on their way to Python take longer than a product."""
+        features = self.getFeaturesCol()
+        if not isinstance(column_type(dataset, features), VectorUDT):
+            return super()._transform(dataset)
+        check_thresholds(self, self.numClasses)
+        names = [self.getRawPredictionCol(), self.getProbabilityCol(), self.getPredictionCol()]
+        require_new(dataset, names)
+        # MLlib's own error for a row without features names nothing.
+        checked = checked_vectors(features, self.numFeatures).alias(f"{self.uid}_features")
+        theirs = self.toMLlib().setFeaturesCol(f"{self.uid}_features")
+        return theirs.transform(dataset.select("*", checked)).drop(f"{self.uid}_features")
 
     def _size(self) -> tuple[int, int]:
         weights = self._coefficients.size
