@@ -90,7 +90,7 @@ class Diagnostics:
 
     @property
     def history(self) -> list[Round]:
-        """One entry a round, that is a Spark job: epoch, loss, seconds, rows to each step."""
+        """One entry a round: epoch, loss, seconds, rows to each step."""
         return self._training.fitted.rounds
 
     @property

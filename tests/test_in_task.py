@@ -140,8 +140,8 @@ def test_fits_are_dealt_out_evenly_by_their_work(blocks):
     "work, suits",
     [
         # Two cores share a round out evenly; a fit in a task has one of them.
-        ([1.9e9], True),
-        ([2.1e9], False),
+        ([2.9e9], True),
+        ([3.1e9], False),
         ([1e12, 1e12], True),
         ([1e12, 1e12, 1e12], False),
         ([1e9] * 3, True),
@@ -149,6 +149,8 @@ def test_fits_are_dealt_out_evenly_by_their_work(blocks):
 )
 def test_tasks_suit_fits_whose_rounds_take_no_longer_than_a_job(blocks, work, suits):
     class Idle:
+        objective = LINEAR
+
         def __init__(self, work: float):
             self.work = work
 
@@ -156,11 +158,13 @@ def test_tasks_suit_fits_whose_rounds_take_no_longer_than_a_job(blocks, work, su
     assert tasks.suit([Idle(each) for each in work]) == suits
 
 
-def test_many_rows_are_not_read_by_every_task(blocks, monkeypatch):
-    (fit,) = KINDS["l-bfgs"](blocks)
-    assert in_task.InTasks(blocks, "model").suit([fit])
-    monkeypatch.setattr(in_task, "MOST_BYTES", blocks.bytes - 1)
-    assert not in_task.InTasks(blocks, "model").suit([fit])
+@pytest.mark.parametrize("limit", ["MOST_BYTES", "MOST_PARAMETERS"])
+def test_many_rows_or_parameters_do_not_go_to_tasks(blocks, monkeypatch, limit):
+    fits = KINDS["owl-qn"](blocks)
+    assert in_task.InTasks(blocks, "model").suit(fits)
+    least = blocks.bytes if limit == "MOST_BYTES" else 36
+    monkeypatch.setattr(in_task, limit, least - 1)
+    assert not in_task.InTasks(blocks, "model").suit(fits)
 
 
 def test_work_is_six_operations_for_each_weight_and_row(blocks):

@@ -33,7 +33,7 @@ class Fitted:
     each epoch. held_out_history: the mean loss of the held-out rows after each iteration or epoch.
     monitored: then, too, what the objective monitors, its mean over some training rows and over
     the held-out ones.
-    iterations: of the solver, or epochs. rounds: one entry a Spark job. reason: why it ended.
+    iterations: of the solver, or epochs. rounds: one entry each. reason: why it ended.
     rows, skipped: trained on, and left out as invalid. threads: of linear algebra in each task.
     seconds: of training, packing not counted.
     """

@@ -33,8 +33,11 @@ _serializer = CloudPickleSerializer()
 MOST_BYTES = 2**26
 """Of blocks that every task reads for itself: 64 MB."""
 
-A_JOB = 1e9
-"""Operations that a core gets done in the time of a round's job: some 30 ms at 35 GFLOP/s."""
+MOST_PARAMETERS = 2**20
+"""Of all fits together: their state, at 22 vectors for L-BFGS, goes to the tasks and back."""
+
+A_JOB = 1.5e9
+"""Operations that a core gets done in the time of a round's job: some 30 ms at 50 GFLOP/s."""
 
 SECONDS = 2.0
 """After which a task returns, so that progress shows and fits are dealt out anew."""
@@ -61,7 +64,7 @@ class InTasks:
 
         Rounds share the work out evenly; of fits, the largest share may be larger than that.
         """
-        if not self.possible:
+        if not self.possible or sum(fit.objective.size for fit in fits) > MOST_PARAMETERS:
             return False
         work = [fit.work for fit in fits]
         slots = min(self.cores, sum(map(bool, self.blocks.partition_rows)))
