@@ -1,7 +1,8 @@
 """From features to predictions: what a fitted model computes, on arrays alone.
 
-The predictors are what `transform` sends to the executors, what `sparknn.load_numpy` runs without
-Spark, and what is exported as ONNX; so all of them say the same.
+The predictors are what `transform` sends to the executors (but for vectors through a logistic
+regression), what `sparknn.load_numpy` runs without Spark, and what is exported as ONNX; so all of
+them say the same.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ from pyspark.serializers import CloudPickleSerializer
 from sparknn.blas import blas_threads
 from sparknn.blockfiles import Packed
 from sparknn.blocks import Blocks
-from sparknn.cluster import unless_stopped
+from sparknn.cluster import Cluster, unless_stopped
 from sparknn.errors import LostBlockError
 from sparknn.objective import Rows
 from sparknn.workers import hurry, tidy
 
-__all__ = ["Answer", "Outcome", "Rounds", "Runner", "Visitor", "added"]
+__all__ = ["Answer", "Outcome", "Rounds", "Runner", "Visitor", "added", "received", "sent"]
 
 logger = logging.getLogger("sparknn")
 
@@ -162,8 +162,9 @@ class Rounds:
         """
         self.cluster.checkpoint()
         began = time.perf_counter()
-        with self.cluster.described(description), self._sent(parameters) as sent:
-            visited, total = self._visit(sent, task, parameters.nbytes)
+        size = parameters.nbytes
+        with self.cluster.described(description), sent(self.cluster, parameters, size) as way:
+            visited, total = self._visit(way, task, size)
         slots = min(self.cluster.cores, len(self._checksums))
         compute = sum(v.seconds for v in visited) / slots
         for v in visited:
@@ -173,24 +174,11 @@ class Rounds:
         other = time.perf_counter() - began - compute
         return Outcome.of(visited, total, len(parameters), compute, other)
 
-    @contextmanager
-    def _sent(self, parameters: np.ndarray) -> Iterator[np.ndarray | Broadcast]:
-        """Send few parameters with the task, where they are sooner there, and many once a host."""
-        if parameters.nbytes < BROADCAST_BYTES:
-            yield parameters
-            return
-        broadcast = self.cluster.context.broadcast(parameters)
-        try:
-            yield broadcast
-        finally:
-            with unless_stopped("a broadcast"):
-                broadcast.destroy()
-
     def _visit(
-        self, sent: np.ndarray | Broadcast, task: Any, size: int
+        self, parameters: np.ndarray | Broadcast, task: Any, size: int
     ) -> tuple[list[_Visited], np.ndarray | None]:
         """Return every partition's answer and the sum of their vectors."""
-        visit = _Visit(self._visitor, sent, task, self.cluster.threads)
+        visit = _Visit(self._visitor, parameters, task, self.cluster.threads)
         # A quarter of the limit leaves room for states and float64 vectors of float32 parameters.
         if 2 * size * len(self._checksums) > self.cluster.result_limit / 4:
             return self._visit_in_slices(visit)
@@ -270,11 +258,11 @@ class _Visit:
     def __init__(
         self,
         visitor: Broadcast,
-        sent: np.ndarray | Broadcast,
+        parameters: np.ndarray | Broadcast,
         task: Any,
         threads: int,
     ):
-        self.visitor, self.sent, self.task = visitor, sent, task
+        self.visitor, self.parameters, self.task = visitor, parameters, task
         self.threads = threads
 
     def __call__(self, partition: int, paired: Iterator[tuple[Packed, Any]]) -> Iterator[_Visited]:
@@ -287,7 +275,7 @@ class _Visit:
                 return
             if not item.block.rows:
                 break
-            parameters = self.sent.value if isinstance(self.sent, Broadcast) else self.sent
+            parameters = received(self.parameters)
             visitor = _serializer.loads(self.visitor.value)
             began = time.perf_counter()
             with blas_threads(self.threads):
@@ -299,6 +287,28 @@ class _Visit:
             )
             return
         yield _Visited(partition, 0.0)
+
+
+@contextmanager
+def sent(cluster: Cluster, value: Any, size: int) -> Iterator[Any]:
+    """Give what `received` makes the value of in a task.
+
+    A few bytes go with the task, where they are sooner there, and many once to each host.
+    """
+    if size < BROADCAST_BYTES:
+        yield value
+        return
+    broadcast = cluster.context.broadcast(value)
+    try:
+        yield broadcast
+    finally:
+        with unless_stopped("a broadcast"):
+            broadcast.destroy()
+
+
+def received(way: Any) -> Any:
+    """Return the value that was `sent`."""
+    return way.value if isinstance(way, Broadcast) else way
 
 
 def _stateless(packed: Packed) -> tuple[Packed, None]:

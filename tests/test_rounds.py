@@ -24,7 +24,7 @@ from pyspark import Broadcast
 from sparknn import blocks as blocks_module
 from sparknn import rounds as rounds_module
 from sparknn.errors import LostBlockError
-from sparknn.rounds import Rounds
+from sparknn.rounds import Rounds, received, sent
 
 SIZE = 1001
 PARAMETERS = np.linspace(-1, 1, SIZE, dtype=np.float32)
@@ -131,8 +131,9 @@ def test_parameters_arrive_the_same_whichever_way_they_are_sent(blocks, monkeypa
     monkeypatch.setattr(rounds_module, "BROADCAST_BYTES", limit)
     visitor = Mixed(SIZE)
     with Rounds(blocks, visitor) as rounds:
-        with rounds._sent(PARAMETERS) as sent:
-            assert isinstance(sent, kind)
+        with sent(blocks.cluster, PARAMETERS, PARAMETERS.nbytes) as way:
+            assert isinstance(way, kind)
+            np.testing.assert_array_equal(received(way), PARAMETERS)
         for task, parameters in enumerate([PARAMETERS, -PARAMETERS]):
             outcome = rounds.run(parameters, task, "test")
             np.testing.assert_array_equal(outcome.vector, expected(visitor, task, parameters))

@@ -333,9 +333,9 @@ class LogisticRegressionModel(ClassificationModel, LogisticParams):
         names = [self.getRawPredictionCol(), self.getProbabilityCol(), self.getPredictionCol()]
         require_new(dataset, names)
         # MLlib's own error for a row without features names nothing.
-        checked = checked_vectors(features, self.numFeatures).alias(f"{self.uid}_features")
-        theirs = self.toMLlib().setFeaturesCol(f"{self.uid}_features")
-        return theirs.transform(dataset.select("*", checked)).drop(f"{self.uid}_features")
+        name = f"{self.uid}_features"
+        checked = dataset.select("*", checked_vectors(features, self.numFeatures).alias(name))
+        return self.toMLlib().setFeaturesCol(name).transform(checked).drop(name)
 
     def _size(self) -> tuple[int, int]:
         weights = self._coefficients.size

@@ -19,7 +19,7 @@ from sparknn.blas import blas_threads
 from sparknn.blockfiles import Block
 from sparknn.blocks import Blocks
 from sparknn.objective import Rows
-from sparknn.rounds import Answer, Outcome, Visitor, added
+from sparknn.rounds import Answer, Outcome, Visitor, added, received, sent
 from sparknn.training.fit import Arrays, Facts, Fit
 from sparknn.training.loop import Loop, visitor_of
 from sparknn.workers import hurry, tidy
@@ -79,21 +79,32 @@ class InTasks:
         self.cluster.checkpoint()
         began = time.perf_counter()
         groups = self._dealt([fit.work for fit in fits])
-        sent = [_serializer.dumps([fits[number] for number in group]) for group in groups]
-        blocks = [packed.block for packed in self.blocks.packed]
-        task = _Advance(blocks, self.name, self.cluster.threads, SECONDS)
-        with self.cluster.described(description):
-            found = self.cluster.context.parallelize(sent, len(sent)).mapPartitions(task).collect()
-        if None in found:
+        found = self._advanced(
+            [[fits[number] for number in group] for group in groups], description
+        )
+        advanced = [each for each in found if each is not None]
+        if len(advanced) < len(found):
             logger.debug("a task did not find all block files: going on with a job for each round")
             self.possible = False
             return False
         seconds = time.perf_counter() - began
-        for group, advanced in zip(groups, found, strict=True):
-            for number, (arrays, facts) in zip(group, advanced.states, strict=True):
+        for group, each in zip(groups, advanced, strict=True):
+            for number, (arrays, facts) in zip(group, each.states, strict=True):
                 fits[number].restore(arrays, facts)
-                _add_overhead(fits[number], (seconds - advanced.seconds) / len(group))
+                _add_overhead(fits[number], (seconds - each.seconds) / len(group))
         return True
+
+    def _advanced(self, groups: list[list[Fit]], description: str) -> list[_Advanced | None]:
+        """Run a task for each group of fits."""
+        dumped = [_serializer.dumps(group) for group in groups]
+        blocks = [packed.block for packed in self.blocks.packed]
+        numbers = self.cluster.context.parallelize(range(len(groups)), len(groups))
+        with (
+            self.cluster.described(description),
+            sent(self.cluster, dumped, sum(map(len, dumped))) as way,
+        ):
+            task = _Advance(way, blocks, self.name, self.cluster.threads, SECONDS)
+            return numbers.mapPartitions(task).collect()
 
     def _dealt(self, work: Sequence[float]) -> list[list[int]]:
         """Return the numbers of the fits that each task gets, so that all have about as much."""
@@ -123,20 +134,23 @@ class _Advanced(NamedTuple):
 class _Advance:
     """The task that takes some fits further."""
 
-    def __init__(self, blocks: Sequence[Block], name: str, threads: int, seconds: float):
-        self.blocks, self.name, self.threads, self.seconds = blocks, name, threads, seconds
+    def __init__(
+        self, groups: Any, blocks: Sequence[Block], name: str, threads: int, seconds: float
+    ):
+        self.groups, self.blocks, self.name = groups, blocks, name
+        self.threads, self.seconds = threads, seconds
 
-    def __call__(self, sent: Iterator[bytes]) -> Iterator[_Advanced | None]:
+    def __call__(self, numbers: Iterator[int]) -> Iterator[_Advanced | None]:
         hurry()
         # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
-        for fits in list(sent):
+        for number in list(numbers):
             began = time.perf_counter()
             rows = [block.open() for block in self.blocks]
             found = [each for each in rows if each is not None]
             if len(found) < len(rows):
                 yield None
                 return
-            loop = Loop(_serializer.loads(fits), self.name)
+            loop = Loop(_serializer.loads(received(self.groups)[number]), self.name)
             with blas_threads(self.threads):
                 _run(loop, _AtHand(found, visitor_of(loop.fits)), began + self.seconds)
             tidy()
