@@ -39,7 +39,7 @@ MOST_PARAMETERS = 2**20
 A_JOB = 1.5e9
 """Operations that a core gets done in the time of a round's job: some 30 ms at 50 GFLOP/s."""
 
-SECONDS = 2.0
+SECONDS = 4.0
 """After which a task returns, so that progress shows and fits are dealt out anew."""
 
 
