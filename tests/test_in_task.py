@@ -16,7 +16,14 @@ from sparknn.linear import LinearObjective
 from sparknn.objective import L2
 from sparknn.optimizers import linear
 from sparknn.solvers import LBFGS, OWLQN, ConjugateGradient, GradientDescent
-from sparknn.training import FullBatchFit, Minibatch, MinibatchFit, in_task, train_fits
+from sparknn.training import (
+    FullBatchFit,
+    HeldOut,
+    Minibatch,
+    MinibatchFit,
+    in_task,
+    train_fits,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +32,14 @@ def blocks(spark):
     parts = [rows_of(210, 1), [], rows_of(90, 2)]
     data = frame(spark, parts, "features array<double>, label double")
     with pack_frame(Cluster(spark), data, targets=("label",), classes=3, partitions=3) as packed:
+        yield packed
+
+
+@pytest.fixture(scope="module")
+def others(spark):
+    """Rows that are held out."""
+    data = frame(spark, [rows_of(40, 3), rows_of(25, 4)], "features array<double>, label double")
+    with pack_frame(Cluster(spark), data, targets=("label",), classes=3, partitions=2) as packed:
         yield packed
 
 
@@ -93,6 +108,38 @@ def test_fits_in_tasks_have_the_bits_of_fits_in_rounds(spark, blocks, monkeypatc
         assert [(r.epoch, r.loss, r.batch) for r in one.rounds] == [
             (r.epoch, r.loss, r.batch) for r in other.rounds
         ]
+
+
+WATCHED = {
+    "one": lambda blocks: [full_batch(blocks, NETWORK, LBFGS(NETWORK.initial(2), 60, 1e-9))],
+    "several": lambda blocks: [
+        minibatch(blocks, SGD(step), steps) for step, steps in ((0.01, 0), (20.0, 0), (0.3, 3))
+    ],
+    "monitored": lambda blocks: [chains(blocks, 0)],
+}
+
+
+@pytest.mark.parametrize("seconds", [in_task.SECONDS, 0.0], ids=["at once", "bit by bit"])
+@pytest.mark.parametrize("kind", WATCHED)
+def test_held_out_rows_are_looked_at_in_tasks_as_in_rounds(
+    blocks, others, monkeypatch, kind, seconds
+):
+    monkeypatch.setattr(in_task, "SECONDS", seconds)
+
+    def trained() -> list:
+        return train_fits(blocks, WATCHED[kind](blocks), held_out=HeldOut(others, 1, blocks))
+
+    in_tasks = trained()
+    monkeypatch.setattr(in_task, "MOST_BYTES", -1)
+    in_rounds = trained()
+    for one, other in zip(in_tasks, in_rounds, strict=True):
+        np.testing.assert_array_equal(one.theta, other.theta)
+        assert one.held_out_history == other.held_out_history
+        assert one.monitored == other.monitored
+        assert len(one.monitored) == (one.iterations if kind == "monitored" else 0)
+        assert (one.reason, one.iterations) == (other.reason, other.iterations)
+    reasons = {fitted.reason for fitted in in_tasks}
+    assert kind == "monitored" or "held-out loss no longer falling" in reasons
 
 
 def test_time_in_tasks_is_told(blocks):

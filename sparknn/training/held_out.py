@@ -13,11 +13,11 @@ import numpy as np
 
 from sparknn.blocks import Blocks
 from sparknn.objective import Objective, Rows
-from sparknn.rounds import Answer, Rounds
+from sparknn.rounds import Answer, Rounds, Runner
 from sparknn.training.fit import Arrays, Ask, Facts, Fit
 from sparknn.training.together import Together, run_together
 
-__all__ = ["HeldOut", "Watch"]
+__all__ = ["HeldOut", "Lookout", "Watch", "losses_of", "monitors_of"]
 
 
 class Watch:
@@ -51,8 +51,56 @@ class Watch:
         self.theta = arrays.get("theta")
 
 
+class Lookout:
+    """Measures fits on held-out rows, wherever those are.
+
+    Parameters
+    ----------
+    watches : sequence of Watch
+    losses : Runner
+        Visits the held-out rows by `losses_of`.
+    monitors : sequence of (Runner, int)
+        Of the training rows and of the held-out ones, each with the most rows of a partition that
+        are looked at: they visit by `monitors_of`.
+    """
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        losses: Runner,
+        monitors: Sequence[tuple[Runner, int]] = (),
+    ):
+        self.watches, self.losses, self.monitors = watches, losses, monitors
+
+    def look(self, numbers: Sequence[int], description: str) -> None:
+        """Measure the fits of these numbers, in one round."""
+        asks = {
+            number: Ask(np.asarray(fit.theta, fit.objective.dtype), None)
+            for number in numbers
+            for fit in [self.watches[number].fit]
+        }
+        outcomes = run_together(self.losses, asks, f"{description}, held-out rows", vectors=False)
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            self.watches[number].see(outcome.loss)
+        if self.monitors:
+            self._monitor(asks, description)
+
+    def _monitor(self, asks: dict[int, Ask], description: str) -> None:
+        means = [
+            run_together(
+                rounds,
+                {number: ask._replace(task=most) for number, ask in asks.items()},
+                f"{description}, monitored",
+                vectors=False,
+            )
+            for rounds, most in self.monitors
+        ]
+        for number, own, held in zip(asks, *means, strict=True):
+            self.watches[number].fit.fitted.monitored.append((own.loss, held.loss))
+
+
 class HeldOut:
-    """Measures fits on rows that do not train.
+    """Rows that do not train, on which fits are measured.
 
     Parameters
     ----------
@@ -71,46 +119,46 @@ class HeldOut:
     def watch(self, fits: Sequence[Fit]) -> None:
         """Prepare to measure these fits; to be called once, before `look`."""
         self.watches = [Watch(fit, self.patience) for fit in fits]
-        self.rounds = Rounds(self.blocks, Together([_Loss(fit.objective) for fit in fits]))
-        self.monitors: list[Rounds] = []
-        if self.training is not None and all(hasattr(fit.objective, "monitor") for fit in fits):
-            together = Together([_Monitor(fit.objective) for fit in fits])
-            self.monitors = [Rounds(blocks, together) for blocks in (self.training, self.blocks)]
+        losses, visitor = Rounds(self.blocks, losses_of(fits)), monitors_of(fits)
+        self._opened = [losses]
+        monitors: list[tuple[Runner, int]] = []
+        if visitor is not None and self.training is not None:
+            both = [Rounds(blocks, visitor) for blocks in (self.training, self.blocks)]
+            self._opened += both
+            monitors = list(zip(both, self.most or ()))
+        self._lookout = Lookout(self.watches, losses, monitors)
+
+    @property
+    def most(self) -> tuple[int, int] | None:
+        """The most rows of a partition to monitor: of training rows, and of held-out ones.
+
+        All held-out rows, and about as many of the others; None where those are not known.
+        """
+        if self.training is None:
+            return None
+        filled = sum(map(bool, self.training.partition_rows))
+        return -(-self.blocks.rows // filled), self.blocks.rows
 
     def look(self, numbers: Sequence[int], description: str) -> None:
         """Measure the fits of these numbers, in one round."""
-        asks = {
-            number: Ask(np.asarray(fit.theta, fit.objective.dtype), None)
-            for number in numbers
-            for fit in [self.watches[number].fit]
-        }
-        outcomes = run_together(self.rounds, asks, f"{description}, held-out rows", vectors=False)
-        for number, outcome in zip(numbers, outcomes, strict=True):
-            self.watches[number].see(outcome.loss)
-        if self.monitors:
-            self._monitor(asks, description)
-
-    def _monitor(self, asks: dict[int, Ask], description: str) -> None:
-        """Monitor all held-out rows, and about as many training rows."""
-        filled = sum(map(bool, self.monitors[0].blocks.partition_rows))
-        means = [
-            run_together(
-                rounds,
-                {number: ask._replace(task=most) for number, ask in asks.items()},
-                f"{description}, monitored",
-                vectors=False,
-            )
-            for rounds, most in zip(
-                self.monitors, (-(-self.blocks.rows // filled), self.blocks.rows), strict=True
-            )
-        ]
-        for number, own, held in zip(asks, *means, strict=True):
-            self.watches[number].fit.fitted.monitored.append((own.loss, held.loss))
+        self._lookout.look(numbers, description)
 
     def close(self) -> None:
         """Forget what was sent to the executors."""
-        for rounds in (self.rounds, *self.monitors):
+        for rounds in self._opened:
             rounds.__exit__(None, None, None)
+
+
+def losses_of(fits: Sequence[Fit]) -> Together:
+    """Return what visits held-out rows for the fits' losses."""
+    return Together([_Loss(fit.objective) for fit in fits])
+
+
+def monitors_of(fits: Sequence[Fit]) -> Together | None:
+    """Return what visits rows for what the fits' objectives monitor, or None where one does not."""
+    if not all(hasattr(fit.objective, "monitor") for fit in fits):
+        return None
+    return Together([_Monitor(fit.objective) for fit in fits])
 
 
 class _Loss:

@@ -21,6 +21,7 @@ from sparknn.blocks import Blocks
 from sparknn.objective import Rows
 from sparknn.rounds import Answer, Outcome, Visitor, added, received, sent
 from sparknn.training.fit import Arrays, Facts, Fit
+from sparknn.training.held_out import HeldOut, Lookout, Watch, losses_of, monitors_of
 from sparknn.training.loop import Loop, visitor_of
 from sparknn.workers import hurry, tidy
 
@@ -51,13 +52,17 @@ class InTasks:
     blocks : Blocks
     name : str
         What the Spark UI calls the model.
+    held_out : HeldOut, optional
+        What watches all fits that are trained.
     """
 
-    def __init__(self, blocks: Blocks, name: str):
-        self.blocks, self.name, self.cluster = blocks, name, blocks.cluster
+    def __init__(self, blocks: Blocks, name: str, held_out: HeldOut | None = None):
+        self.blocks, self.name, self.held_out = blocks, name, held_out
+        self.cluster = blocks.cluster
         self.cores = self.cluster.cores
+        read = blocks.bytes + (0 if held_out is None else held_out.blocks.bytes)
         # A task on another machine would not find the files.
-        self.possible = self.cluster.local and blocks.bytes <= MOST_BYTES
+        self.possible = self.cluster.local and read <= MOST_BYTES
 
     def suit(self, fits: Sequence[Fit]) -> bool:
         """Return whether the fits' next rounds are sooner done in tasks than as jobs.
@@ -71,17 +76,16 @@ class InTasks:
         largest = max(sum(work[number] for number in group) for group in self._dealt(work))
         return largest - sum(work) / slots < A_JOB
 
-    def advance(self, fits: Sequence[Fit], description: str) -> bool:
-        """Take all fits further, to their end or for some seconds; return whether that was done.
+    def advance(self, loop: Loop, active: list[int]) -> bool:
+        """Take the active fits further, to their end or for some seconds; return whether it did.
 
-        It was not, and will not be tried again, if a task did not find all block files.
+        It did not, and is not to be tried again, if a task did not find all block files.
         """
         self.cluster.checkpoint()
         began = time.perf_counter()
-        groups = self._dealt([fit.work for fit in fits])
-        found = self._advanced(
-            [[fits[number] for number in group] for group in groups], description
-        )
+        dealt = self._dealt([loop.fits[number].work for number in active])
+        groups = [self._group(loop, [active[place] for place in places]) for places in dealt]
+        found = self._run(groups, loop.text(active))
         advanced = [each for each in found if each is not None]
         if len(advanced) < len(found):
             logger.debug("a task did not find all block files: going on with a job for each round")
@@ -89,21 +93,29 @@ class InTasks:
             return False
         seconds = time.perf_counter() - began
         for group, each in zip(groups, advanced, strict=True):
-            for number, (arrays, facts) in zip(group, each.states, strict=True):
-                fits[number].restore(arrays, facts)
-                _add_overhead(fits[number], (seconds - each.seconds) / len(group))
+            members: list[Fit | Watch] = [*group.fits, *group.watches]
+            for member, state in zip(members, each.states, strict=True):
+                member.restore(*state)
+            for fit in group.fits:
+                _add_overhead(fit, (seconds - each.seconds) / len(group.fits))
         return True
 
-    def _advanced(self, groups: list[list[Fit]], description: str) -> list[_Advanced | None]:
-        """Run a task for each group of fits."""
+    def _group(self, loop: Loop, numbers: list[int]) -> _Group:
+        watches = [] if self.held_out is None else self.held_out.watches
+        return _Group(
+            [loop.fits[number] for number in numbers],
+            [watches[number] for number in numbers if watches],
+        )
+
+    def _run(self, groups: list[_Group], description: str) -> list[_Advanced | None]:
+        """Run a task for each group."""
         dumped = [_serializer.dumps(group) for group in groups]
-        blocks = [packed.block for packed in self.blocks.packed]
+        held = [] if self.held_out is None else _files(self.held_out.blocks)
+        most = None if self.held_out is None else self.held_out.most
         numbers = self.cluster.context.parallelize(range(len(groups)), len(groups))
-        with (
-            self.cluster.described(description),
-            sent(self.cluster, dumped, sum(map(len, dumped))) as way,
-        ):
-            task = _Advance(way, blocks, self.name, self.cluster.threads, SECONDS)
+        size = sum(map(len, dumped))
+        with self.cluster.described(description), sent(self.cluster, dumped, size) as way:
+            task = _Advance(way, _files(self.blocks), held, most, self.name, self.cluster.threads)
             return numbers.mapPartitions(task).collect()
 
     def _dealt(self, work: Sequence[float]) -> list[list[int]]:
@@ -124,44 +136,83 @@ def _add_overhead(fit: Fit, seconds: float) -> None:
         rounds[-1] = rounds[-1]._replace(other=rounds[-1].other + seconds)
 
 
+def _files(blocks: Blocks) -> list[Block]:
+    return [packed.block for packed in blocks.packed]
+
+
+class _Group(NamedTuple):
+    """The fits of a task and, where rows are held out, what watches each."""
+
+    fits: list[Fit]
+    watches: list[Watch]
+
+
 class _Advanced(NamedTuple):
-    """What the fits of a task have come to, and the seconds that it took."""
+    """The states that a group's fits, then its watches, have come to; and the task's seconds."""
 
     states: list[tuple[Arrays, Facts]]
     seconds: float
 
 
 class _Advance:
-    """The task that takes some fits further."""
+    """The task that takes a group further.
+
+    groups: the groups as they were `sent`. blocks, held: the rows that train, and those held out.
+    most: see `HeldOut.most`.
+    """
 
     def __init__(
-        self, groups: Any, blocks: Sequence[Block], name: str, threads: int, seconds: float
+        self,
+        groups: Any,
+        blocks: list[Block],
+        held: list[Block],
+        most: tuple[int, int] | None,
+        name: str,
+        threads: int,
     ):
-        self.groups, self.blocks, self.name = groups, blocks, name
-        self.threads, self.seconds = threads, seconds
+        self.groups, self.blocks, self.held, self.most = groups, blocks, held, most
+        self.name, self.threads, self.seconds = name, threads, SECONDS
 
     def __call__(self, numbers: Iterator[int]) -> Iterator[_Advanced | None]:
         hurry()
         # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
         for number in list(numbers):
             began = time.perf_counter()
-            rows = [block.open() for block in self.blocks]
-            found = [each for each in rows if each is not None]
-            if len(found) < len(rows):
+            rows, held = _opened(self.blocks), _opened(self.held)
+            if rows is None or held is None:
                 yield None
                 return
-            loop = Loop(_serializer.loads(received(self.groups)[number]), self.name)
+            fits, watches = _serializer.loads(received(self.groups)[number])
+            lookout = self._lookout(watches, rows, held) if watches else None
+            rounds = _AtHand(rows, visitor_of(fits))
             with blas_threads(self.threads):
-                _run(loop, _AtHand(found, visitor_of(loop.fits)), began + self.seconds)
+                _run(Loop(fits, self.name), rounds, lookout, began + self.seconds)
             tidy()
-            yield _Advanced([fit.state() for fit in loop.fits], time.perf_counter() - began)
+            states = [member.state() for member in (*fits, *watches)]
+            yield _Advanced(states, time.perf_counter() - began)
+
+    def _lookout(self, watches: list[Watch], rows: list[Rows], held: list[Rows]) -> Lookout:
+        fits = [watch.fit for watch in watches]
+        losses, visitor = _AtHand(held, losses_of(fits)), monitors_of(fits)
+        if visitor is None or self.most is None:
+            return Lookout(watches, losses)
+        monitors = [_AtHand(rows, visitor), _AtHand(held, visitor)]
+        return Lookout(watches, losses, list(zip(monitors, self.most)))
 
 
-def _run(loop: Loop, rounds: _AtHand, deadline: float) -> None:
+def _opened(blocks: list[Block]) -> list[Rows] | None:
+    """Return all blocks' rows, or None where a file is missing."""
+    opened = [rows for block in blocks if (rows := block.open()) is not None]
+    return opened if len(opened) == len(blocks) else None
+
+
+def _run(loop: Loop, rounds: _AtHand, lookout: Lookout | None, deadline: float) -> None:
     """Run rounds until all fits are done, or, past the deadline, where `state` may be taken."""
     active = loop.active
     while active:
-        loop.round(rounds, active)
+        ended = loop.round(rounds, active)
+        if ended and lookout is not None:
+            lookout.look(ended, loop.text(ended))
         late = time.perf_counter() > deadline
         active = [n for n in loop.active if not (late and loop.fits[n].between)]
 

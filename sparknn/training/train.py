@@ -64,8 +64,8 @@ def train_fits(
     """
     began = time.perf_counter()
     loop = Loop(fits, name)
-    # Held-out rows and checkpoints are looked at between rounds, which then are the driver's.
-    tasks = InTasks(blocks, name) if held_out is None and checkpoints is None else None
+    # Checkpoints are written between rounds, which then are the driver's.
+    tasks = InTasks(blocks, name, held_out) if checkpoints is None else None
     with ExitStack() as stack:
         rounds = stack.enter_context(Rounds(blocks, visitor_of(fits), deterministic))
         if held_out is not None:
@@ -87,8 +87,7 @@ def train_fits(
 
 def _in_tasks(tasks: InTasks, loop: Loop, active: list[int]) -> bool:
     """Take the active fits further in tasks, where that is sooner done than in rounds."""
-    fits = [loop.fits[number] for number in active]
-    return tasks.suit(fits) and tasks.advance(fits, loop.text(active))
+    return tasks.suit([loop.fits[number] for number in active]) and tasks.advance(loop, active)
 
 
 def _in_round(
