@@ -186,7 +186,7 @@ class _Advance:
             lookout = self._lookout(watches, rows, held) if watches else None
             rounds = _AtHand(rows, visitor_of(fits))
             with blas_threads(self.threads):
-                _run(Loop(fits, self.name), rounds, lookout, began + self.seconds)
+                _run_until(began + self.seconds, Loop(fits, self.name), rounds, lookout)
             tidy()
             states = [member.state() for member in (*fits, *watches)]
             yield _Advanced(states, time.perf_counter() - began)
@@ -206,7 +206,7 @@ def _opened(blocks: list[Block]) -> list[Rows] | None:
     return opened if len(opened) == len(blocks) else None
 
 
-def _run(loop: Loop, rounds: _AtHand, lookout: Lookout | None, deadline: float) -> None:
+def _run_until(deadline: float, loop: Loop, rounds: _AtHand, lookout: Lookout | None) -> None:
     """Run rounds until all fits are done, or, past the deadline, where `state` may be taken."""
     active = loop.active
     while active:
