@@ -44,13 +44,13 @@ class Blocks:
     rows, features, targets: its sizes. weight: the sum of the rows' weights.
     skipped: invalid rows that were left out.
     histogram: (classes,) weight of each class, where targets are class labels.
+    found: what `moments` has found out: every setting of a grid asks.
     """
 
     def __init__(self, cluster: Cluster, rdd: RDD, packed: list[Packed], directory: str):
         self.cluster, self.rdd, self.packed = cluster, rdd, packed
         self._directory = directory
-        self._moments: tuple[np.ndarray, np.ndarray] | None = None
-        self._target_moments: tuple[np.ndarray, np.ndarray] | None = None
+        self.found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         blocks = [item.block for item in packed]
         self.rows = sum(block.rows for block in blocks)
         filled = [block for block in blocks if block.rows]
@@ -75,49 +75,6 @@ class Blocks:
     def bytes(self) -> int:
         """The size of all block files."""
         return sum(item.block.bytes for item in self.packed)
-
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return each column's weighted mean and deviation, (features,) float64, as MLlib's.
-
-        The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below. Those
-        of sparse blocks take a round or two.
-        """
-        # Every setting of a grid asks.
-        if self._moments is None:
-            self._moments = self._sparse_moments() if self.sparse else self._dense_moments()
-        return self._moments
-
-    def target_moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return each target's weighted mean and deviation, (targets,) float64, in two rounds."""
-        # A round stands on blocks, so that this import has to wait.
-        from sparknn.moments import target_moments
-
-        if self._target_moments is None:
-            self._target_moments = target_moments(self)
-        return self._target_moments
-
-    def _sparse_moments(self) -> tuple[np.ndarray, np.ndarray]:
-        # A round stands on blocks, so that this import has to wait.
-        from sparknn.moments import sparse_moments
-
-        return sparse_moments(self)
-
-    def _dense_moments(self) -> tuple[np.ndarray, np.ndarray]:
-        parts = [(item.block, s) for item in self.packed for s in item.summaries if s.weight > 0]
-        weight = self.weight
-        # Blocks have offsets of their own; sums are moved to the first one's before they add up.
-        offsets = [np.zeros(self.features) if b.offset is None else b.offset for b, _ in parts]
-        origin = offsets[0]
-        shifts = [offset - origin for offset in offsets]
-        means = [shift + s.sums / s.weight for shift, (_, s) in zip(shifts, parts, strict=True)]
-        mean = sum(m * s.weight for m, (_, s) in zip(means, parts, strict=True)) / weight
-        squares = sum(
-            s.squares - s.sums**2 / s.weight + s.weight * (m - mean) ** 2
-            for m, (_, s) in zip(means, parts, strict=True)
-        )
-        free = weight - sum(s.weight_squares for _, s in parts) / weight
-        variance = np.maximum(squares, 0) / free if free > 0 else np.zeros_like(squares)
-        return origin + mean, np.sqrt(variance)
 
     def evict(self, partitions: list[int], sources: bool) -> None:
         """Drop the descriptors of some partitions, so that Spark makes their blocks anew.

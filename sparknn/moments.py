@@ -8,20 +8,18 @@ ranges, for models that have a say in their input's.
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
 
+from sparknn.blocks import Blocks
 from sparknn.objective import Rows
 from sparknn.products import TransposedProduct
 from sparknn.rounds import Answer, Rounds
 from sparknn.sparse import csr
 
-if TYPE_CHECKING:
-    from sparknn.blocks import Blocks
-
-__all__ = ["Ranges", "column_ranges", "sparse_moments", "target_moments"]
+__all__ = ["Ranges", "column_moments", "column_ranges", "target_moments"]
 
 CHUNK = 2048
 """Rows to a chunk at the least."""
@@ -30,11 +28,48 @@ DENSE = 2**21
 """Values that are looked at together."""
 
 
-def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """Return each column's weighted mean and deviation, (features,) float64, as `Blocks.moments`.
+def column_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Return each column's weighted mean and deviation, (features,) float64, as MLlib's.
 
-    Sums of squares are taken about an origin: zero, unless a column is set in every row. Then it
-    is the mean to the precision of the rows, so that a constant has a deviation of zero exactly.
+    The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below. Those of
+    sparse blocks take a round or two.
+    """
+    if "columns" not in blocks.found:
+        blocks.found["columns"] = _of_sparse(blocks) if blocks.sparse else _of_dense(blocks)
+    return blocks.found["columns"]
+
+
+def target_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Return each target's weighted mean and deviation, (targets,) float64, in two rounds."""
+    if "targets" not in blocks.found:
+        blocks.found["targets"] = _of_targets(blocks)
+    return blocks.found["targets"]
+
+
+def _of_dense(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Add up what was found while packing."""
+    parts = [(item.block, s) for item in blocks.packed for s in item.summaries if s.weight > 0]
+    weight = blocks.weight
+    # Blocks have offsets of their own; sums are moved to the first one's before they add up.
+    offsets = [np.zeros(blocks.features) if b.offset is None else b.offset for b, _ in parts]
+    origin = offsets[0]
+    shifts = [offset - origin for offset in offsets]
+    means = [shift + s.sums / s.weight for shift, (_, s) in zip(shifts, parts, strict=True)]
+    mean = sum(m * s.weight for m, (_, s) in zip(means, parts, strict=True)) / weight
+    squares = sum(
+        s.squares - s.sums**2 / s.weight + s.weight * (m - mean) ** 2
+        for m, (_, s) in zip(means, parts, strict=True)
+    )
+    free = weight - sum(s.weight_squares for _, s in parts) / weight
+    variance = np.maximum(squares, 0) / free if free > 0 else np.zeros_like(squares)
+    return origin + mean, np.sqrt(variance)
+
+
+def _of_sparse(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Take sums of squares about an origin: zero, unless a column is set in every row.
+
+    Then it is the mean to the precision of the rows, so that a constant has a deviation of zero
+    exactly.
     """
     origin = np.zeros(blocks.features)
     with Rounds(blocks, _Sums()) as rounds:
@@ -46,11 +81,10 @@ def sparse_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     return _moments(blocks, origin, sums, squares)
 
 
-def target_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """Return each target's weighted mean and deviation, (targets,) float64, as `Blocks.moments`.
+def _of_targets(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Take sums of squares about the mean, to the precision of the rows.
 
-    Sums of squares are taken about the mean, to the precision of the rows; so a constant has a
-    deviation of zero exactly.
+    So a constant has a deviation of zero exactly.
     """
     with Rounds(blocks, _TargetSums()) as rounds:
         sums, _ = _summed(rounds, np.zeros(blocks.targets))

@@ -26,6 +26,7 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 from sparknn import blocks as blocks_module
 from sparknn.blocks import inspect
 from sparknn.errors import DiskSpaceError, InvalidDataError
+from sparknn.moments import column_moments
 from sparknn.rows import Layout
 from sparknn.schema import feature_columns, numeric_column
 
@@ -315,7 +316,7 @@ def test_moments_are_those_of_mllib(cluster, spark, partitions, weighted):
     mllib = data.select(column.alias("s")).first().s
     weight = "weight" if weighted else None
     with pack_frame(cluster, data, weight=weight, partitions=partitions, precise=True) as blocks:
-        mean, deviation = blocks.moments()
+        mean, deviation = column_moments(blocks)
     np.testing.assert_allclose(mean, mllib.mean.toArray(), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(deviation, mllib.std.toArray(), rtol=1e-9, atol=1e-12)
     centre = np.average(values, 0, weights)

@@ -10,6 +10,7 @@ from cluster_helpers import frame, in_parts, pack_frame, pack_rdd, paths, tables
 from sparknn import mapping
 from sparknn.errors import DiskSpaceError, LostBlockError
 from sparknn.mapping import mapped
+from sparknn.moments import column_moments
 from sparknn.rounds import Answer, Rounds
 
 
@@ -55,7 +56,7 @@ def test_rows_and_weights_stay_and_targets_go(weighted):
         assert first.tolist() == [[2, 4, 3, 1], [6, 8, 7, 2]]
         assert last.tolist() == [[10, 12, 11, 0.5]]
         # (2 + 2 * 6 + 0.5 * 10) / 3.5, and so on.
-        assert blocks.moments()[0] == pytest.approx(np.array([19, 26, 22.5]) / 3.5)
+        assert column_moments(blocks)[0] == pytest.approx(np.array([19, 26, 22.5]) / 3.5)
 
 
 def test_an_offset_that_was_subtracted_is_added_again(cluster, spark):

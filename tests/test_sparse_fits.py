@@ -18,6 +18,7 @@ import sparknn.rows
 from sparknn.blocks import check_packed, pack
 from sparknn.classification import LogisticRegression, MultilayerPerceptronClassifier
 from sparknn.errors import InvalidDataError, LostBlockError
+from sparknn.moments import column_moments
 from sparknn.network import Network
 from sparknn.objective import Rows
 from sparknn.packing import Source
@@ -153,7 +154,7 @@ def test_moments_are_those_of_the_rows(cluster, spark, weighted, full):
     data = spark.createDataFrame(in_parts(spark, parts_of(features, labels, weights)), SCHEMA)
     with packed(cluster, data, weighted=weighted, precise=True) as blocks:
         assert blocks.sparse
-        mean, deviation = blocks.moments()
+        mean, deviation = column_moments(blocks)
     stored = features.astype(np.float32).astype(np.float64)
     counts = weights if weighted else np.ones(400)
     centre = np.average(stored, axis=0, weights=counts)

@@ -10,6 +10,7 @@ import numpy as np
 from sparknn.blocks import Blocks
 from sparknn.errors import InvalidParamError
 from sparknn.linear import LinearObjective
+from sparknn.moments import column_moments
 from sparknn.objective import ElasticNet
 from sparknn.solvers import LBFGS, OWLQN, ProjectedLBFGS, Solver
 from sparknn.training import Fit, FullBatchFit, MinibatchFit
@@ -48,7 +49,7 @@ class Problem:
     def __init__(self, estimator: Any, blocks: Blocks, histogram: np.ndarray, units: int):
         self.estimator, self.blocks = estimator, blocks
         self.histogram, self.units = histogram, units
-        self.mean, self.deviation = blocks.moments()
+        self.mean, self.deviation = column_moments(blocks)
         self.intercept = estimator.getFitIntercept()
         self.bounds = self._bounds()
         self.objective = self._objective()

@@ -15,6 +15,7 @@ from sparknn.feature.fine_tuning import FineTuned
 from sparknn.feature.layers import with_layer_settings
 from sparknn.fitting import Beginning, Trainable, Wanted
 from sparknn.losses import loss as loss_named
+from sparknn.moments import target_moments
 from sparknn.network import Network
 from sparknn.network_fit import check_network, network_fit
 from sparknn.params import require, with_setters
@@ -148,7 +149,7 @@ deterministic, gradientTol, validationIndicatorCol, patience, checkpointDir, che
         )
 
     def _begin_from(self, stack: Stack, blocks: Blocks, dataset: DataFrame) -> Beginning:
-        scaling = Scaling(*blocks.target_moments())
+        scaling = Scaling(*target_moments(blocks))
         loss = ScaledLoss(loss_named(self.getLoss()), scaling)
         layers = [*self.getLayers(), len(self._targets)]
         network = regression_perceptron(layers, "sigmoid", self.getDropout(), loss)

@@ -21,6 +21,7 @@ from sparknn.errors import InvalidParamError
 from sparknn.fitting import Beginning, Trainable, Wanted, weight_column
 from sparknn.linear import LinearObjective
 from sparknn.losses import loss as loss_named
+from sparknn.moments import column_moments, target_moments
 from sparknn.network import Network
 from sparknn.network_fit import check_network, linear_fit, network_fit, operations, start_of
 from sparknn.onnx_export import save_onnx
@@ -229,7 +230,7 @@ checkpointDir, checkpointInterval
         return Wanted(tuple(self._targets), None, self.getLayers()[0], precise=self._is_linear)
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
-        scaling = Scaling(*blocks.target_moments())
+        scaling = Scaling(*target_moments(blocks))
         loss = ScaledLoss(loss_named(self.getLoss()), scaling)
         if self._is_linear:
             return self._begin_linear(blocks, scaling, loss)
@@ -243,7 +244,7 @@ checkpointDir, checkpointInterval
         return Beginning(fit, lambda fitted: self._model(fitted, network, scaling))
 
     def _begin_linear(self, blocks: Blocks, scaling: Scaling, loss: ScaledLoss) -> Beginning:
-        mean, deviation = blocks.moments()
+        mean, deviation = column_moments(blocks)
         objective = LinearObjective(mean, deviation, len(self._targets), True, loss)
         start = np.zeros(objective.size)
         if self.isDefined(self.initialWeights):
