@@ -75,9 +75,9 @@ def train_fits(
             checkpoints.resume(fits, held_out)
         bar = stack.enter_context(_bar(fits))
         while active := loop.active:
-            if tasks is None or not _in_tasks(tasks, loop, active):
-                _in_round(rounds, loop, active, held_out, checkpoints)
-            _show(bar, fits)
+            advanced = tasks is not None and _in_tasks(tasks, loop, active)
+            if advanced or _in_round(rounds, loop, active, held_out, checkpoints):
+                _show(bar, fits)
         if len(fits) == 1 and fits[0].failure:
             raise fits[0].failure
         if checkpoints is not None:
@@ -96,13 +96,17 @@ def _in_round(
     active: list[int],
     held_out: HeldOut | None,
     checkpoints: Checkpoints | None,
-) -> None:
-    """Run one round of the active fits; look after those that ended an iteration or epoch."""
+) -> bool:
+    """Run one round of the active fits; look after those that ended an iteration or epoch.
+
+    Returns whether any did.
+    """
     ended = loop.round(rounds, active)
     if ended and held_out is not None:
         held_out.look(ended, loop.text(ended))
     if ended and checkpoints is not None:
         checkpoints.save(loop.fits, held_out)
+    return bool(ended)
 
 
 def _finished(fits: Sequence[Fit], held_out: HeldOut | None, seconds: float) -> list[Fitted]:
