@@ -72,6 +72,11 @@ class Blocks:
         return [item.block.rows for item in self.packed]
 
     @property
+    def filled(self) -> int:
+        """How many partitions have rows."""
+        return sum(map(bool, self.partition_rows))
+
+    @property
     def bytes(self) -> int:
         """The size of all block files."""
         return sum(item.block.bytes for item in self.packed)

@@ -124,7 +124,7 @@ def test_every_chunk_is_announced_before_it_is_visited(steps_per_round):
     table[:, 0] = np.arange(500)
     rows = as_rows(table)._replace(announce=lambda a, b: said.append(("announced", a, b - 1)))
     blocks = SimpleNamespace(
-        rows=500, partition_rows=[500], weight=500.0, skipped=0, cluster=SimpleNamespace(threads=1)
+        rows=500, filled=1, weight=500.0, skipped=0, cluster=SimpleNamespace(threads=1)
     )
     network = Watched([3, 3])
     settings = Minibatch(1, 5, steps_per_round)

@@ -215,7 +215,7 @@ class MachineTraining(MachineParams, HasTraining, HasInitialWeights, HasRegParam
     def _rounds(self, blocks: Blocks) -> Minibatch:
         """Return how minibatch rounds go over these blocks."""
         steps: int | _LocalSteps = self.getStepsPerRound()
-        filled = sum(map(bool, blocks.partition_rows))
+        filled = blocks.filled
         # One partition has nothing to average before the end of a pass.
         if not steps and filled > 1:
             scale = LOCAL_STEPS * self.getBlockSize() / filled**5

@@ -136,8 +136,7 @@ class HeldOut:
         """
         if self.training is None:
             return None
-        filled = sum(map(bool, self.training.partition_rows))
-        return -(-self.blocks.rows // filled), self.blocks.rows
+        return -(-self.blocks.rows // self.training.filled), self.blocks.rows
 
     def look(self, numbers: Sequence[int], description: str) -> None:
         """Measure the fits of these numbers, in one round."""

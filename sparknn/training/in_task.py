@@ -72,7 +72,7 @@ class InTasks:
         if not self.possible or sum(fit.objective.size for fit in fits) > MOST_PARAMETERS:
             return False
         work = [fit.work for fit in fits]
-        slots = min(self.cores, sum(map(bool, self.blocks.partition_rows)))
+        slots = min(self.cores, self.blocks.filled)
         largest = max(sum(work[number] for number in group) for group in self._dealt(work))
         return largest - sum(work) / slots < A_JOB
 

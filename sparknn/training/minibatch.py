@@ -87,7 +87,7 @@ class MinibatchFit(Fit):
     ):
         super().__init__(blocks, objective)
         self.total = settings.epochs
-        filled = sum(1 for rows in blocks.partition_rows if rows)
+        filled = blocks.filled
         self.steps = max(1, math.ceil(blocks.rows / (settings.batch * filled)))
         self.batch = min(settings.batch * filled, blocks.rows)
         if self.steps < FEW_STEPS:
