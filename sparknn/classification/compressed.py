@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyspark
 from pyspark.ml.linalg import (
     DenseMatrix,
     DenseVector,
@@ -13,6 +14,9 @@ from pyspark.ml.linalg import (
 )
 
 __all__ = ["compressed_matrix", "compressed_vector", "row_of"]
+
+VECTOR_BYTES = 12 if pyspark.__version__.startswith("4.0.") else 16
+"""What a sparse vector takes beside its entries, by Spark's count, which 4.1 changed."""
 
 
 def compressed_matrix(array: np.ndarray) -> Matrix:
@@ -37,7 +41,7 @@ def compressed_matrix(array: np.ndarray) -> Matrix:
 def compressed_vector(array: np.ndarray) -> Vector:
     """Return (size,) as Spark's `Vector.compressed` does."""
     held = np.flatnonzero(array)
-    if 12 * len(held) + 16 < 8 * len(array):
+    if 12 * len(held) + VECTOR_BYTES < 8 * len(array):
         return SparseVector(len(array), held, array[held])
     return DenseVector(array)
 
