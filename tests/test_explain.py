@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from job_helpers import done, mistake, runner
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import SparkSession
 
 from sparknn.boltzmann import Machine
 from sparknn.classification import (
@@ -18,6 +20,7 @@ from sparknn.cli import kmeans, train, train_rbm, tune
 from sparknn.cli.estimates import Shape, Stage, multiplication_rate, round_seconds, stages_of
 from sparknn.feature import RBM
 from sparknn.network import Network
+from sparknn.training import Minibatch
 
 
 @pytest.fixture
@@ -44,40 +47,53 @@ def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_parameters_are_those_of_the_model() -> None:
     perceptron = MultilayerPerceptronClassifier(layers=[64, 30, 10], solver="sgd")
-    (stage,) = stages_of(perceptron, 64, 10, [30])
+    (stage,) = stages_of(perceptron, 64, 10, [30], 2)
     assert stage.parameters == Network([64, 30, 10]).size
-    (stage,) = stages_of(RBM(numHidden=20), 64, 1, [])
+    (stage,) = stages_of(RBM(numHidden=20), 64, 1, [], 2)
     assert stage.parameters == Machine(64, 20).size
-    (stage,) = stages_of(LogisticRegression(), 64, 2, [])
+    (stage,) = stages_of(LogisticRegression(), 64, 2, [], 2)
     assert stage.parameters == 65
-    (stage,) = stages_of(LogisticRegression(), 64, 3, [])
+    (stage,) = stages_of(LogisticRegression(), 64, 3, [], 2)
     assert stage.parameters == 3 * 65
 
 
 def test_a_belief_network_is_explained_layer_by_layer() -> None:
     network = DeepBeliefNetworkClassifier(layers=[64, 30, 20], pretrainMaxIter=[4, 5])
-    found = stages_of(network, 64, 10, [30, 20])
+    found = stages_of(network, 64, 10, [30, 20], 2)
     assert [(stage.sizes, stage.passes) for stage in found[:2]] == [([64, 30], 4), ([30, 20], 5)]
     assert found[2].sizes == [64, 30, 20, 10]
 
 
+def stage(steps_per_round: int, work: int = 32) -> Stage:
+    return Stage("training", [4, 2], work, 1, Minibatch(1, 50, steps_per_round))
+
+
 def test_rounds_follow_from_steps_and_blocks() -> None:
     shape = Shape(rows=1000, partitions=2, cores=2)
-    stage = Stage("training", [4, 2], 32, batch=50, local_steps=0, passes=1)
-    assert (shape.round_rows(stage), shape.rounds(stage)) == (500, 1)
-    steps = Stage("training", [4, 2], 32, batch=50, local_steps=4, passes=1)
-    assert (shape.round_rows(steps), shape.rounds(steps)) == (200, 3)
+    assert shape.rounds(stage(0)) == 1
+    assert shape.rounds(stage(4)) == 3
+    assert shape.rounds(Stage("training", [4, 2], 32, 100, None)) == 1
+
+
+def test_the_rounds_of_a_machine_are_those_that_it_would_train_in(spark: SparkSession) -> None:
+    rows = np.random.default_rng(0).random((400, 6)).round()
+    data = spark.createDataFrame([(Vectors.dense(row),) for row in rows], ["features"])
+    rbm = RBM(numHidden=3, blockSize=1, maxIter=7, numPartitions=2)
+    (machine,) = stages_of(rbm, 6, 1, [], 2)
+    rounds = Shape(len(rows), 2, 2).rounds(machine)
+    assert rounds * 7 == pytest.approx(len(rbm.fit(data).summary.history))
+    assert rounds > 7
 
 
 def test_a_round_takes_as_long_as_its_slowest_core() -> None:
-    stage = Stage("training", [4, 2], 10**6, batch=50, local_steps=0, passes=1)
+    once = stage(0, 10**6)
     seconds = [
-        round_seconds(stage, Shape(rows, parts, 2), 1e9)
+        round_seconds(once, Shape(rows, parts, 2), 1e9)
         for rows, parts in ((2000, 2), (4000, 2), (4000, 4))
     ]
-    work = np.array(seconds) - round_seconds(stage, Shape(0, 2, 2), 1e9)
+    work = np.array(seconds) - round_seconds(once, Shape(0, 2, 2), 1e9)
     assert work == pytest.approx([1000 / 700, 2000 / 700, 2000 / 700])
-    assert multiplication_rate(stage, 1) > 1e5
+    assert multiplication_rate(once, 1) > 1e5
 
 
 def test_a_training_is_explained_and_not_done(

@@ -14,6 +14,7 @@ from sparknn.blas import blas_threads
 from sparknn.feature import RBM
 from sparknn.feature.fine_tuning import FineTuned
 from sparknn.network_fit import operations
+from sparknn.training import Minibatch
 
 __all__ = ["Shape", "Stage", "multiplication_rate", "round_seconds", "stages_of", "worker_bytes"]
 
@@ -40,18 +41,21 @@ class Stage:
     """A training loop of a job: the only one, or a layer's pre-training.
 
     sizes: of the layers, outermost first. operations: floating-point ones per row and pass.
-    batch: rows that one task computes with at a time. local_steps: steps between two rounds, 0
-    for a whole pass over the partition; None where a round is a full-batch evaluation.
-    passes: at most, in epochs or iterations. double: computes in float64.
+    passes: at most, in epochs or iterations. minibatch: how rounds go; None where a round is a
+    full-batch evaluation. double: computes in float64.
     """
 
     name: str
     sizes: list[int]
     operations: int
-    batch: int
-    local_steps: int | None
     passes: int
+    minibatch: Minibatch | None
     double: bool = False
+
+    @property
+    def batch(self) -> int:
+        """Rows that one task computes with at a time."""
+        return self.minibatch.batch if self.minibatch else FULL_BATCH_CHUNK
 
     @property
     def parameters(self) -> int:
@@ -73,18 +77,18 @@ class Shape:
         """The rows of a block."""
         return math.ceil(self.rows / self.partitions)
 
-    def round_rows(self, stage: Stage) -> int:
-        """Return the rows of a block that a round visits."""
-        if not stage.local_steps:
-            return self.block_rows
-        return min(self.block_rows, stage.local_steps * stage.batch)
-
-    def rounds(self, stage: Stage) -> int:
-        """Return how many rounds a pass over all rows takes."""
-        return max(1, math.ceil(self.block_rows / max(1, self.round_rows(stage))))
+    def rounds(self, stage: Stage) -> float:
+        """Return how many rounds a pass over all rows takes, on average where that changes."""
+        if stage.minibatch is None:
+            return 1.0
+        steps = max(1, math.ceil(self.block_rows / stage.batch))
+        lengths = [stage.minibatch.length(epoch, steps) for epoch in range(stage.passes)]
+        return sum(math.ceil(steps / length) for length in lengths) / max(1, stage.passes)
 
 
-def stages_of(estimator: Any, width: int, outputs: int, hidden: list[int]) -> list[Stage]:
+def stages_of(
+    estimator: Any, width: int, outputs: int, hidden: list[int], partitions: int
+) -> list[Stage]:
     """Return what an estimator trains, one after the other.
 
     Parameters
@@ -94,41 +98,35 @@ def stages_of(estimator: Any, width: int, outputs: int, hidden: list[int]) -> li
         Features, and classes (for numbers to predict 1).
     hidden : list of int
         Sizes of the hidden layers.
+    partitions : int
+        Blocks that the rows are in.
     """
     if isinstance(estimator, RBM):
-        return [_machine(estimator, [width, estimator.getNumHidden()], "", 0)]
+        return [_machine(estimator, width, partitions)]
     stages = []
     if isinstance(estimator, FineTuned):
-        pairs = list(pairwise([width, *hidden]))
-        stages = [_machine(estimator, list(pair), "pretrain", i) for i, pair in enumerate(pairs)]
+        machines = zip(estimator._rbms(), [width, *hidden[:-1]], strict=True)
+        stages = [_machine(rbm, visible, partitions) for rbm, visible in machines]
     linear = not hidden and not estimator.hasParam("layers")
     # Two classes share one margin in a logistic regression.
     sizes = [width, *hidden, 1 if linear and outputs == 2 else outputs]
-    minibatch = estimator._is_minibatch
+    minibatch = estimator._minibatch() if estimator._is_minibatch else None
     name = "fine-tuning" if stages else "training"
-    batch = estimator.getBlockSize() if minibatch else FULL_BATCH_CHUNK
-    steps = estimator.getStepsPerRound() if minibatch else None
+    double = linear and minibatch is None
     passes = estimator.getMaxIter()
-    double = linear and not minibatch
-    return [*stages, Stage(name, sizes, operations(sizes), batch, steps, passes, double)]
+    return [*stages, Stage(name, sizes, operations(sizes), passes, minibatch, double)]
 
 
-def _machine(estimator: Any, sizes: list[int], prefix: str, layer: int) -> Stage:
+def _machine(rbm: RBM, visible: int, partitions: int) -> Stage:
     """Return the training of a restricted Boltzmann machine.
 
     Per weight and row: 2 for the hidden units, 4 for each step of Gibbs sampling, 4 for the two
     sums of products (Hinton, 2002).
     """
-
-    def value(name: str) -> int:
-        param = prefix + name[0].upper() + name[1:] if prefix else name
-        found = estimator.getOrDefault(param)
-        return found[layer] if isinstance(found, list) else found
-
-    count = (6 + 4 * value("cdSteps")) * sizes[0] * sizes[1]
+    sizes = [visible, rbm.getNumHidden()]
+    count = (6 + 4 * rbm.getCdSteps()) * sizes[0] * sizes[1]
     name = f"RBM {sizes[0]}-{sizes[1]}"
-    steps = estimator.getStepsPerRound()
-    return Stage(name, sizes, count, value("blockSize"), steps, value("maxIter"))
+    return Stage(name, sizes, count, rbm.getMaxIter(), rbm._rounds(partitions))
 
 
 def worker_bytes(stage: Stage) -> int:
@@ -141,7 +139,8 @@ def worker_bytes(stage: Stage) -> int:
 def round_seconds(stage: Stage, shape: Shape, rate: float) -> float:
     """Return about how long a round takes; rate: operations per second of a core."""
     waves = math.ceil(shape.partitions / shape.cores)
-    work = shape.round_rows(stage) * stage.operations * waves / (EFFICIENCY * rate)
+    rows = shape.block_rows / shape.rounds(stage)
+    work = rows * stage.operations * waves / (EFFICIENCY * rate)
     return ROUND_SECONDS + PARAMETER_SECONDS * stage.parameters + work
 
 

@@ -87,8 +87,8 @@ def explain_training(
     """
     cluster = Cluster(data.sparkSession)
     outputs = 1 if rules.classes is None else max(2, rules.classes)
-    stages = stages_of(estimator, rules.width, outputs, hidden)
     shape = _shape(cluster, estimator, data, counted.rows)
+    stages = stages_of(estimator, rules.width, outputs, hidden, shape.partitions)
     block_bytes = _row_bytes(data, rules) * shape.block_rows
     tasks = math.ceil(min(shape.cores, shape.partitions) / max(1, cluster.executors))
     memory = tasks * max(map(worker_bytes, stages))
@@ -150,15 +150,15 @@ def _told(stage: Stage, shape: Shape, threads: int) -> dict[str, Any]:
     """Say how a stage goes, and return it as JSON."""
     rate = multiplication_rate(stage, threads)
     seconds, rounds = round_seconds(stage, shape, rate), shape.rounds(stage)
-    unit = "iteration" if stage.local_steps is None else "epoch"
-    say(f"{stage.name}: about {seconds:.2g} s a round, {rounds} to the {unit}, at most "
+    unit = "iteration" if stage.minibatch is None else "epoch"
+    say(f"{stage.name}: about {seconds:.2g} s a round, {rounds:.4g} to the {unit}, at most "
         f"{stage.passes} of these: {seconds * rounds * stage.passes:.2g} s")  # fmt: skip
     return {
         "name": stage.name,
         "layers": stage.sizes,
         "operationsPerRow": stage.operations,
         "operationsPerSecond": round(rate),
-        "roundsPerEpoch": rounds,
+        "roundsPerEpoch": float(f"{rounds:.4g}"),
         "epochs": stage.passes,
         "secondsPerRound": float(f"{seconds:.3g}"),
     }

@@ -9,7 +9,6 @@ from typing import Any
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasFeaturesCol, HasOutputCol, HasRegParam
 
-from sparknn.blocks import Blocks
 from sparknn.boltzmann import UNITS, ContrastiveDivergence, Machine
 from sparknn.optimizers import SCHEDULES, SGD, Schedule, constant, linear, step
 from sparknn.params import HasInitialWeights, HasTraining, require
@@ -212,10 +211,9 @@ class MachineTraining(MachineParams, HasTraining, HasInitialWeights, HasRegParam
             self.getMaxNorm() if self.isDefined(self.maxNorm) else None,
         )
 
-    def _rounds(self, blocks: Blocks) -> Minibatch:
-        """Return how minibatch rounds go over these blocks."""
+    def _rounds(self, filled: int) -> Minibatch:
+        """Return how minibatch rounds go over so many blocks, not counting empty ones."""
         steps: int | _LocalSteps = self.getStepsPerRound()
-        filled = blocks.filled
         # One partition has nothing to average before the end of a pass.
         if not steps and filled > 1:
             scale = LOCAL_STEPS * self.getBlockSize() / filled**5

@@ -191,7 +191,7 @@ class RBM(Estimator, Trainable, MachineTraining):
             objective.penalty(self.getRegParam()),
             self._optimizer(),
             start,
-            self._rounds(blocks),
+            self._rounds(blocks.filled),
         )
 
         def finish(fitted: Fitted | None) -> RBMModel:
