@@ -44,7 +44,7 @@ POLL_SECONDS = 3.0
 # The machines write a job's status every ten seconds.
 SILENT_SECONDS = 120.0
 S3_PATH = re.compile(r"(?:^|=|,)(s3[an]?://[^,\s]+)")
-WRITING = re.compile(r"--(output|checkpoint|save|write|history)[\w-]*")
+WRITING = re.compile(r"--(output|checkpoint|metrics|save|write|history)[\w-]*")
 
 
 def check_paths(arguments: Sequence[str], grants: Grants) -> None:

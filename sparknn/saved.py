@@ -15,11 +15,22 @@ from pyarrow import parquet as pq
 
 from sparknn.errors import IncompleteError
 
-__all__ = ["MARKER", "NEW", "OLD", "Folder", "Saved", "arrays_of", "incomplete", "table_of"]
+__all__ = [
+    "MARKER",
+    "NEW",
+    "OLD",
+    "TRIAL",
+    "Folder",
+    "Saved",
+    "arrays_of",
+    "incomplete",
+    "table_of",
+]
 
 MARKER = "_COMPLETE"
-NEW, OLD = ".new-", ".old-"
-"""Between a path and a run in the names of what that run is to put there, and of what was there."""
+NEW, OLD, TRIAL = ".new-", ".old-", ".trial-"
+"""Between a path and a run in the names of what that run is to put there, of what was there, and of
+a file that tells whether anything can be written there."""
 PART = 2**17
 """Numbers to a row of Parquet: a model of any size is read and written in small pieces."""
 

@@ -29,11 +29,12 @@ def test_the_sdks_bundle_keeps_what_s3a_uses_and_drops_other_services(tmp_path):
         assert archive.read(kept[0]) == b"code"
 
 
-def test_s3as_version_is_that_of_the_hadoop_in_spark(tmp_path):
-    spark = make_zip(tmp_path / "s.whl", **{"pyspark/jars/hadoop-client-api-3.4.1.jar": ""})
-    assert closure._hadoop_version(spark) == "3.4.1"
-    with pytest.raises(ClosureError, match="hadoop-client-api"):
-        closure._hadoop_version(make_zip(tmp_path / "other.whl", **{"pyspark/x": ""}))
+def test_s3as_versions_are_those_in_sparks_wheel(tmp_path):
+    names = ("hadoop-client-api-3.4.1.jar", "spark-core_2.13-4.0.5.jar")
+    spark = make_zip(tmp_path / "s.whl", **{f"pyspark/jars/{name}": "" for name in names})
+    assert closure._versions(spark) == jars.Versions("4.0.5", "2.13", "3.4.1")
+    with pytest.raises(DownloadError, match="has no spark-core and hadoop-client-api"):
+        closure._versions(make_zip(tmp_path / "other.whl", **{"pyspark/x": ""}))
 
 
 def test_sparks_version_is_that_installed_here_unless_it_is_pinned():

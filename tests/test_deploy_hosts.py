@@ -123,7 +123,9 @@ def test_a_job_trains_from_s3a_and_its_logs_are_in_the_bucket(lab, machines, tra
     assert trained["exit"] == 0, lab.output(machines[0], "first")
     assert trained["state"] == "finished"
     assert trained["result"]["test"]["accuracy"] > 0.9
-    assert lab.keys("output/first/")
+    # Its Parquet files were written by the committer for S3.
+    (parquet,) = [key for key in lab.keys("output/first/") if key.endswith("/data/_SUCCESS")][:1]
+    assert json.loads(lab.get(parquet))["committer"] == "magic"
     logs = layout.logs_prefix(PREFIX, "first")
     assert json.loads(lab.get(logs + "status.json"))["state"] == "finished"
     assert json.loads(lab.get(logs + "stdout/000000").splitlines()[-1]) == trained["result"]

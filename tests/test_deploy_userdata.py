@@ -50,7 +50,7 @@ def test_it_is_a_script_that_python_39_reads_and_fits_ec2s_limit():
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     }
     carried = json.loads(values["SETTINGS"])
-    assert carried["spark_conf"] == {"spark.x": 'a "quoted" \\ value'}
+    assert carried["spark_conf"]["spark.x"] == 'a "quoted" \\ value'
     assert carried["files"] == settings().files
 
 

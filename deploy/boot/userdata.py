@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import UserDataError
+from sparknn.cli.jars import committing
 
 # EC2's limit, before base64.
 LIMIT = 16384
@@ -71,6 +72,7 @@ def render(settings: NodeSettings) -> str:
     """
     shared = dataclasses.asdict(settings)
     role = shared.pop("role")
+    shared["spark_conf"] = committing() | shared["spark_conf"]
     if role not in ("master", "worker"):
         raise ValueError(f"role must be 'master' or 'worker', not {role!r}")
     program = zlib.compress((NODE / "aws.py").read_bytes(), 9)

@@ -1,4 +1,5 @@
-"""The jars that bring `s3a://` to Spark: from the local Maven repository or from Maven Central.
+"""The jars that bring `s3a://` to Spark: from the local Maven repository or from Maven Central,
+and the settings that have Parquet written by the committers in them.
 
 This module imports nothing that runs Spark, and `deploy` uses it for the machines that it sets up.
 """
@@ -12,18 +13,32 @@ import shutil
 import subprocess
 import urllib.request
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from sparknn.errors import DownloadError
 
-__all__ = ["CLOUD", "Versions", "artifact", "gather", "gather_cloud", "nearest", "published"]
+__all__ = [
+    "CLOUD",
+    "COMMITTERS",
+    "Versions",
+    "artifact",
+    "cloud_version",
+    "committing",
+    "gather",
+    "gather_cloud",
+    "nearest",
+    "published",
+]
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
 LOCAL = Path.home() / ".m2" / "repository"
 CLOUD = "spark-hadoop-cloud"
 """Spark's module with the classes through which Parquet is written by Hadoop's S3A committers."""
+
+COMMITTERS = ("magic", "directory")
 
 # Of the AWS SDK's bundle, 700 MB with a client for each of AWS's services, s3a uses these.
 _SERVICES = ("s3", "sts", "kms", "sso", "ssooidc", "signin")
@@ -48,12 +63,17 @@ class Versions:
         if not home:
             spec = find_spec("pyspark")
             home = ((spec and spec.submodule_search_locations) or ["."])[0]
-        names = " ".join(path.name for path in Path(home, "jars").glob("*.jar"))
+        return cls.named([path.name for path in Path(home, "jars").glob("*.jar")], f"{home}/jars")
+
+    @classmethod
+    def named(cls, jars: Iterable[str], place: str) -> Versions:
+        """Return those that the names of a Spark's jars tell; place: where they are, for errors."""
+        names = " ".join(jars)
         core = re.search(r"\bspark-core_([\d.]+)-(\S+?)\.jar", names)
         hadoop = re.search(r"\bhadoop-client-api-(\S+?)\.jar", names)
         if not core or not hadoop:
             raise DownloadError(
-                f"{home}/jars has no spark-core and hadoop-client-api: the versions that fit are "
+                f"{place} has no spark-core and hadoop-client-api: the versions that fit are "
                 "those of the Hadoop that this Spark runs with; bring its hadoop-aws by --jars"
             )
         return cls(core[2], core[1], hadoop[1])
@@ -100,6 +120,22 @@ def gather_cloud(versions: Versions, version: str, directory: Path) -> Path:
         for stray in directory.glob("*.download"):
             stray.unlink()
     return jar
+
+
+def cloud_version(versions: Versions) -> str:
+    """Return the version of the committers' jar: Spark's own, or the newest published before it."""
+    name = f"{CLOUD}_{versions.scala}"
+    return nearest(versions.spark, published("org.apache.spark", name))
+
+
+def committing(committer: str = COMMITTERS[0]) -> dict[str, str]:
+    """Return Spark's settings with which Parquet on s3a is written by one of `COMMITTERS`."""
+    classes = "org.apache.spark.internal.io.cloud."
+    return {
+        "spark.sql.sources.commitProtocolClass": f"{classes}PathOutputCommitProtocol",
+        "spark.sql.parquet.output.committer.class": f"{classes}BindingParquetOutputCommitter",
+        "spark.hadoop.fs.s3a.committer.name": committer,
+    }
 
 
 def published(group: str, name: str) -> list[str]:

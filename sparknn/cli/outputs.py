@@ -27,7 +27,7 @@ from sparknn.persistence import (
     path_on,
     require_complete,
 )
-from sparknn.saved import NEW, OLD
+from sparknn.saved import NEW, OLD, TRIAL
 
 __all__ = ["load_model", "require_free", "save_model", "write_aside", "write_rows"]
 
@@ -59,7 +59,7 @@ def require_free(session: SparkSession, path: str | None, overwrite: bool) -> No
         raise Finished({"job": context.command.name, "output": path, "finished": True})
     _require_absent(store, base, overwrite)
     # Tried, because permissions say little about object stores; better now than after training.
-    system, trial = path_on(session, f"{base}.trial-{uuid.uuid4().hex[:8]}")
+    system, trial = path_on(session, f"{base}{TRIAL}{uuid.uuid4().hex[:8]}")
     try:
         system.create(trial, False).close()
         system.delete(trial, False)

@@ -13,12 +13,18 @@ from pathlib import Path
 
 import click
 
-from sparknn.cli.jars import CLOUD, Versions, gather, gather_cloud, nearest, published
+from sparknn.cli.jars import (
+    CLOUD,
+    COMMITTERS,
+    Versions,
+    cloud_version,
+    committing,
+    gather,
+    gather_cloud,
+)
 from sparknn.errors import DownloadError
 
 __all__ = ["main", "options"]
-
-COMMITTERS = ("magic", "directory")
 
 # What the two packages bring that Spark has already, or that serves other clouds.
 EXCLUDED = (
@@ -120,12 +126,12 @@ def _packages(versions: Versions) -> list[str]:
 
 
 def _cloud_version(versions: Versions) -> str:
-    """Return Spark's own version, or the newest before it where that is not published."""
-    name = f"{CLOUD}_{versions.scala}"
-    version = nearest(versions.spark, published("org.apache.spark", name))
+    """Return the version of the committers' jar, and say so where it is not Spark's own."""
+    version = cloud_version(versions)
     if version != versions.spark:
         click.echo(
-            f"{name} {versions.spark} is not in Maven Central: taking {version}, the newest before",
+            f"{CLOUD}_{versions.scala} {versions.spark} is not in Maven Central: taking {version}, "
+            "the newest before",
             err=True,
         )
     return version
@@ -157,12 +163,7 @@ def _jars(versions: Versions, directory: Path) -> list[str]:
 
 def _settings(committer: str, endpoint: str | None, region: str | None) -> list[str]:
     """Return the settings of the committers and of the server."""
-    classes = "org.apache.spark.internal.io.cloud."
-    settings = {
-        "spark.sql.sources.commitProtocolClass": f"{classes}PathOutputCommitProtocol",
-        "spark.sql.parquet.output.committer.class": f"{classes}BindingParquetOutputCommitter",
-        "spark.hadoop.fs.s3a.committer.name": committer,
-    }
+    settings = committing(committer)
     if endpoint:
         settings["spark.hadoop.fs.s3a.endpoint"] = endpoint
         settings["spark.hadoop.fs.s3a.path.style.access"] = "true"

@@ -86,8 +86,9 @@ def _wanted_of_s3(method: str, url: str, body: bytes) -> list[tuple[str, str, di
         names = [one.text for one in ElementTree.fromstring(body).iter() if one.tag.endswith("Key")]
         return [("s3:DeleteObject", f"{arn}/{name}", {}) for name in names]
     if not key:
-        if method == "GET" and "uploads" not in query:
-            return [("s3:ListBucket", arn, {"s3:prefix": query.get("prefix", "")})]
+        if method == "GET":
+            action = "ListBucketMultipartUploads" if "uploads" in query else "ListBucket"
+            return [(f"s3:{action}", arn, {"s3:prefix": query.get("prefix", "")})]
         return [("s3:ListBucket" if method == "HEAD" else "s3:Other", arn, {})]
     if method == "DELETE" and "uploadId" in query:
         return [("s3:AbortMultipartUpload", f"{arn}/{key}", {})]
