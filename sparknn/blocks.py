@@ -8,8 +8,9 @@ with its executor is packed again by Spark's own lineage.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from pyspark import RDD, StorageLevel
@@ -50,7 +51,7 @@ class Blocks:
     def __init__(self, cluster: Cluster, rdd: RDD, packed: list[Packed], directory: str):
         self.cluster, self.rdd, self.packed = cluster, rdd, packed
         self._directory = directory
-        self.found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.found: dict[str, Any] = {}
         blocks = [item.block for item in packed]
         self.rows = sum(block.rows for block in blocks)
         filled = [block for block in blocks if block.rows]
@@ -273,8 +274,8 @@ def _alike(blocks: Blocks) -> bool:
     return alike([segment for segment in segments if segment is not None])
 
 
-def require_space(packed: list[Packed]) -> None:
-    """Raise DiskSpaceError where an executor's disk was too small for a block."""
+def require_space(packed: Iterable[Any]) -> None:
+    """Raise DiskSpaceError where an executor's disk was too small for a block: a `problem`."""
     for item in packed:
         if item.problem:
             raise DiskSpaceError(

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from pyspark import RDD, Broadcast, TaskContext
 from pyspark.serializers import CloudPickleSerializer
-from threadpoolctl import threadpool_limits
 
+from sparknn.blas import blas_threads
 from sparknn.blockfiles import Block, BlockWriter, DiskFull, Packed, Summary
 from sparknn.blocks import Blocks, require_space, resident
 from sparknn.cluster import Cluster, unless_stopped
@@ -145,11 +145,13 @@ class _Map:
     def __call__(self, partition: int, packed: Iterator[Packed]) -> Iterator[Packed]:
         # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
         for item in list(packed):
-            yield self._mapped(partition, item.block)
+            yield self._mapped(partition, item)
 
-    def _mapped(self, partition: int, block: Block) -> Packed:
+    def _mapped(self, partition: int, packed: Packed) -> Packed:
+        block = packed.block
         if not block.rows:
-            return nothing_packed()
+            # None, or no room for them.
+            return replace(nothing_packed(), problem=packed.problem)
         rows = block.open()
         if rows is None:
             return replace(nothing_packed(), block=_nowhere(block))
@@ -158,7 +160,7 @@ class _Map:
         folder = block_directory(self.directory, partition)
         try:
             with (
-                threadpool_limits(self.threads, "blas"),
+                blas_threads(self.threads),
                 BlockWriter(folder, name, 0, block.weighted, moments=True) as writer,
             ):
                 for chunk in rows.chunks(CHUNK):

@@ -21,7 +21,7 @@ from pyspark.serializers import CloudPickleSerializer
 
 from sparknn.blas import blas_threads
 from sparknn.blockfiles import Packed
-from sparknn.blocks import Blocks
+from sparknn.blocks import Blocks, require_space
 from sparknn.cluster import Cluster, unless_stopped
 from sparknn.errors import LostBlockError
 from sparknn.objective import Rows
@@ -110,7 +110,10 @@ class Runner(Protocol):
 
 
 class _Visited(NamedTuple):
-    """An `Answer` on its way to the driver; `weight` None says that the file was missing."""
+    """An `Answer` on its way to the driver.
+
+    `weight` None says that the file was missing, `problem` why the block could not be packed again.
+    """
 
     partition: int
     weight: float | None = None
@@ -119,6 +122,7 @@ class _Visited(NamedTuple):
     state: Any = None
     seconds: float = 0.0
     checksum: int = 0
+    problem: str | None = None
 
 
 class Rounds:
@@ -158,13 +162,15 @@ class Rounds:
     def run(self, parameters: np.ndarray, task: Any, description: str) -> Outcome:
         """Visit every block once with `parameters`, (size,), and the visitor's `task`.
 
-        Raises LostBlockError when a block stays missing after it was packed anew several times.
+        Raises LostBlockError when a block stays missing after it was packed anew several times, and
+        DiskSpaceError when an executor has no room for that.
         """
         self.cluster.checkpoint()
         began = time.perf_counter()
         size = parameters.nbytes
         with self.cluster.described(description), sent(self.cluster, parameters, size) as way:
             visited, total = self._visit(way, task, size)
+        require_space(visited)
         slots = min(self.cluster.cores, len(self._checksums))
         compute = sum(v.seconds for v in visited) / slots
         for v in visited:
@@ -269,6 +275,9 @@ class _Visit:
         hurry()
         # The iterator is read to its end: a worker that leaves some is thrown away by Spark.
         for item, state in list(paired):
+            if item.problem:
+                yield _Visited(partition, 0.0, problem=item.problem)
+                return
             rows = item.block.open()
             if rows is None:
                 yield _Visited(partition)

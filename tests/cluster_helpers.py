@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparknn.blocks import Blocks, pack
 from sparknn.cluster import Cluster
 from sparknn.objective import Rows
-from sparknn.packing import Packer, Source
+from sparknn.packing import Packer, Source, block_directory
 from sparknn.rounds import Answer
 from sparknn.rows import Layout
 from sparknn.schema import feature_columns, numeric_column
@@ -113,16 +113,32 @@ def paths(blocks: Blocks) -> dict[int, str]:
 class FullDisk(Packer):
     """A packer in whose tasks for partition 1 the disk is full."""
 
+    def _is_full(self, partition):
+        return partition == 1
+
     def _write(self, partition, parser, windows):
         from sparknn import blockfiles
 
         reserve = blockfiles.RESERVE_BYTES
-        if partition == 1:
+        if self._is_full(partition):
             blockfiles.RESERVE_BYTES = 2**62
         try:
             return super()._write(partition, parser, windows)
         finally:
             blockfiles.RESERVE_BYTES = reserve
+
+
+class FullLater(FullDisk):
+    """A packer in whose tasks the disk is full when they run a second time."""
+
+    def _is_full(self, partition):
+        folder = Path(block_directory(self.directory, partition))
+        been = folder / f"been-{partition}"
+        if been.exists():
+            return True
+        folder.mkdir(parents=True, exist_ok=True)
+        been.touch()
+        return False
 
 
 class FullSpool(Packer):

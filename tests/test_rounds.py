@@ -10,6 +10,7 @@ import pytest
 from cluster_helpers import (
     Counting,
     Failing,
+    FullLater,
     Mixed,
     Vanishing,
     Weightless,
@@ -23,7 +24,7 @@ from pyspark import Broadcast
 
 from sparknn import blocks as blocks_module
 from sparknn import rounds as rounds_module
-from sparknn.errors import LostBlockError
+from sparknn.errors import DiskSpaceError, LostBlockError
 from sparknn.rounds import Rounds, received, sent
 
 SIZE = 1001
@@ -194,6 +195,21 @@ def test_a_partition_s_state_survives_the_loss_of_its_block(blocks, way, request
     # Nobody lost a count, and those visited twice for it were not counted twice.
     assert rounds.states == {0: 10, 2: 40, 3: 10}
     assert outcome.vector.tolist() == [60]
+
+
+@pytest.mark.parametrize("way", ["direct", "slices"])
+def test_a_lost_block_for_which_there_is_no_room_ends_the_fit(
+    cluster, spark, monkeypatch, way, request
+):
+    if way == "slices":
+        request.getfixturevalue("in_slices")
+    monkeypatch.setattr(blocks_module, "Packer", FullLater)
+    rdd = in_parts(spark, [[[1.0]], [[2.0]]])
+    with pack_rdd(cluster, rdd, (), partitions=2) as blocks, Rounds(blocks, Mixed(SIZE)) as rounds:
+        rounds.run(PARAMETERS, 0, "test")
+        os.remove(paths(blocks)[1])
+        with pytest.raises(DiskSpaceError, match="not enough disk for the training blocks"):
+            rounds.run(PARAMETERS, 0, "test")
 
 
 def test_a_dealt_block_that_is_lost_is_packed_again_from_the_same_rows(cluster, spark, caplog):
