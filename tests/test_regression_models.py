@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_a_fit_begins_with_initial_weights_in_the_targets_own_units(layers, data
     np.testing.assert_allclose(same.weights.toArray(), first.weights.toArray(), rtol=1e-5)
     last = first.summary.objectiveHistory[-1]
     assert same.summary.objectiveHistory[0] == pytest.approx(last, rel=1e-4)
+
+
+@pytest.mark.parametrize("max_iter", [0, 1, 400])
+def test_gradient_descent_of_a_linear_model_comes_to_its_end(max_iter, data: DataFrame) -> None:
+    settings = {"layers": [3, 1], "solver": "gd", "stepSize": 0.5, "maxIter": max_iter}
+    summary = MultilayerPerceptronRegressor(**settings).fit(data).summary
+    history = summary.objectiveHistory
+    assert min(max_iter, 1) <= len(history) <= max_iter
+    assert all(later < earlier for earlier, later in pairwise(history[:20]))
+    if max_iter == 400:
+        assert summary.r2 > 0.8
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", "cg"])

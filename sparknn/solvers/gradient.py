@@ -23,7 +23,7 @@ class GradientDescent(Solver):
         self.step_size = step_size
         self.length = math.inf
         if max_iter == 0:
-            self.reason = "max iterations reached"
+            self.stop("max iterations reached")
 
     @property
     def gradient_norm(self) -> float:
@@ -40,6 +40,12 @@ class GradientDescent(Solver):
             self.reason = "solution converged"
         elif self.iterations >= self.max_iter:
             self.reason = "max iterations reached"
+
+    def refresh(self, value: float, gradient: np.ndarray) -> None:
+        # A step begins at `x` anyway: this is the next one, where there is to be one.
+        if self.iterations < self.max_iter:
+            self.reason = None
+            self.tell(value, gradient)
 
     def state(self) -> tuple[Arrays, Facts]:
         arrays, facts = super().state()
