@@ -95,6 +95,50 @@ def test_a_fit_goes_on_with_the_same_bits(cluster, blocks, tmp_path, kind, kille
         assert [r.loss for r in one.rounds] == [r.loss for r in other.rounds]
 
 
+@pytest.mark.parametrize("killed_after", [9, 15, 20])
+def test_fits_that_end_their_epochs_at_different_rounds_go_on_with_the_same_bits(
+    cluster, blocks, tmp_path, killed_after, in_rounds
+):
+    """A checkpoint comes when one of them has ended an epoch, and finds the other in its midst."""
+
+    def train(path, killed_after=None):
+        fits = [
+            MinibatchFit(blocks, NETWORK, L2(), SGD(0.1), NETWORK.initial(3), settings)
+            for settings in (Minibatch(4, 20, 1), Minibatch(3, 7, 2))
+        ]
+        if killed_after is not None:
+            told, tell = [], fits[0].tell
+
+            def counted(outcome):
+                if len(told) == killed_after:
+                    raise Killed
+                told.append(outcome)
+                return tell(outcome)
+
+            fits[0].tell = counted
+        return train_fits(blocks, fits, checkpoints=store(cluster, path, interval=1))
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "c", killed_after)
+    assert files(tmp_path / "c")
+    for one, other in zip(whole, train(tmp_path / "c"), strict=True):
+        np.testing.assert_array_equal(one.theta, other.theta)
+        assert one.objective_history == other.objective_history
+
+
+def test_checkpoints_keep_their_interval_when_some_fits_are_done(cluster, blocks, tmp_path):
+    fits = [
+        MinibatchFit(blocks, NETWORK, L2(), SGD(0.1), NETWORK.initial(3), Minibatch(epochs, 20))
+        for epochs in (1, 1, 1, 8)
+    ]
+    checkpoints, written = store(cluster, tmp_path), []
+    write = checkpoints.store.write
+    checkpoints.store.write = lambda number, *what: written.append(number) or write(number, *what)
+    train_fits(blocks, fits, checkpoints=checkpoints)
+    assert written == [4, 6, 8, 10]
+
+
 def files(path: Path) -> list[str]:
     return sorted(name for name in os.listdir(path) if name.endswith(".npz"))
 
@@ -123,7 +167,35 @@ def test_a_damaged_checkpoint_is_passed_over(cluster, blocks, tmp_path, damage, 
     resumed = trained("sgd", blocks, store(cluster, tmp_path))
     np.testing.assert_array_equal(resumed[0].theta, whole[0].theta)
     assert "checkpoint 6 was cut short" in caplog.text
+    assert not newest.exists()
     assert "going on from checkpoint 4" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_read_is_an_error_and_stays(cluster, blocks, tmp_path):
+    with pytest.raises(Killed):
+        trained("sgd", blocks, store(cluster, tmp_path), killed_after=7)
+    newest = tmp_path / files(tmp_path)[-1]
+    newest.unlink()
+    (tmp_path / f".{newest.name}.crc").unlink()
+    newest.mkdir()
+    with pytest.raises(CheckpointError, match=f"{newest.name} cannot be read"):
+        trained("sgd", blocks, store(cluster, tmp_path))
+    assert newest.exists()
+
+
+def test_settings_may_be_infinite_and_long(cluster, blocks, tmp_path):
+    def keep(weights: list[float]) -> Checkpoints:
+        return store(cluster, tmp_path, bound=[0.0, float("-inf")], weights=weights)
+
+    weights = list(np.linspace(0, 1, 10**4))
+    with pytest.raises(Killed):
+        trained("sgd", blocks, keep(weights), killed_after=3)
+    weights[5000] = 2.0
+    with pytest.raises(CheckpointError, match=r"weights was \[0.*SHA-256") as caught:
+        trained("sgd", blocks, keep(weights))
+    assert len(str(caught.value)) < 1000 and "bound" not in str(caught.value)
+    weights[5000] = np.linspace(0, 1, 10**4)[5000]
+    trained("sgd", blocks, keep(weights))
 
 
 def test_other_settings_are_refused_by_name(cluster, blocks, tmp_path):

@@ -24,6 +24,7 @@ from sparknn.training import (
     in_task,
     train_fits,
 )
+from sparknn.training.loop import Loop, visitor_of
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,51 @@ def test_fits_in_tasks_have_the_bits_of_fits_in_rounds(spark, blocks, monkeypatc
         assert [(r.epoch, r.loss, r.batch) for r in one.rounds] == [
             (r.epoch, r.loss, r.batch) for r in other.rounds
         ]
+
+
+def test_fits_that_go_from_rounds_to_tasks_in_mid_epoch_keep_their_bits(blocks, monkeypatch):
+    def fits():
+        return [minibatch(blocks, SGD(0.1, 0.9), 1), minibatch(blocks, SGD(0.2), 2)]
+
+    suit, asked = in_task.InTasks.suit, []
+    with monkeypatch.context() as patched:
+        patched.setattr(in_task, "SECONDS", 0.0)
+        # Rounds to begin with, as where another fit has many parameters.
+        patched.setattr(
+            in_task.InTasks,
+            "suit",
+            lambda self, each: asked.append(1) or (len(asked) > 3 and suit(self, each)),
+        )
+        late = train_fits(blocks, fits())
+    assert len(asked) > 3
+    for one, other in zip(late, train_fits(blocks, fits()), strict=True):
+        np.testing.assert_array_equal(one.theta, other.theta)
+        assert one.objective_history == other.objective_history
+
+
+def test_a_partition_with_fewer_rows_than_steps_adds_nothing(spark, monkeypatch):
+    """Where there is no row for a step, no memory may be taken for its gradient."""
+    empty = np.empty
+
+    def filled(shape, dtype=float, **others):
+        array = empty(shape, dtype, **others)
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    data = frame(spark, [rows_of(200, 1), rows_of(3, 2)], "features array<double>, label double")
+    with pack_frame(Cluster(spark), data, targets=("label",), classes=3, partitions=2) as uneven:
+        fits = [
+            minibatch(uneven, SGD(step), 1, ContrastiveDivergence(MACHINE)) for step in (0.01, 0.02)
+        ]
+        rows = [packed.block.open() for packed in uneven.packed]
+        loop, at_hand = Loop(fits, "test"), in_task._AtHand(rows, visitor_of(fits))
+        assert fits[0].steps > rows[1].length > 0
+        monkeypatch.setattr(np, "empty", filled)
+        while loop.active:
+            loop.round(at_hand, loop.active)
+    for fit in fits:
+        assert fit.failure is None and np.isfinite(fit.theta).all()
 
 
 WATCHED = {

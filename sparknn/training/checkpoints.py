@@ -33,6 +33,9 @@ NAME = re.compile(r"^checkpoint-(\d{9})\.npz$")
 PIECE = 2**22
 """Bytes that go through the gateway to the JVM at a time."""
 
+LONGEST = 200
+"""Characters of a setting that are kept; initial weights may be millions of numbers."""
+
 
 def description_of(blocks: Blocks) -> dict[str, Any]:
     """Return what must be the same for a fit to go on with the same bits: the rows as packed."""
@@ -72,19 +75,22 @@ class Checkpoints:
         stage: bool = False,
     ):
         self.interval, self.stage = interval, stage
-        self.settings = json.loads(json.dumps(settings))
+        values = json.loads(json.dumps(settings))
+        self.settings = {name: _told(value) for name, value in values.items()}
         self.store = _Store(cluster, directory)
         self.saved = -1
 
     def resume(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
         """Bring the fits to the state of the newest valid checkpoint, if there is one.
 
-        Raises CheckpointError where it is of other settings.
+        Raises CheckpointError where it is of other settings, or cannot be read.
         """
         for number in sorted(self.store.numbers(), reverse=True):
             found = self.store.read(number)
             if found is None:
                 logger.warning("checkpoint %d was cut short: going on from the one before", number)
+                # Its number may be higher than those of the checkpoints to come.
+                self.store.remove(number)
                 continue
             arrays, facts = found
             self._require_same(facts["settings"])
@@ -97,7 +103,8 @@ class Checkpoints:
     def save(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
         """Save the fits' state if enough iterations have gone by since the last time."""
         number = sum(fit.count for fit in fits)
-        if number - max(self.saved, 0) >= self.interval * len(fits):
+        going = sum(not (fit.done or fit.failure) for fit in fits)
+        if number - max(self.saved, 0) >= self.interval * max(going, 1):
             self._write(number, fits, held_out)
 
     def complete(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
@@ -125,7 +132,7 @@ class Checkpoints:
     def _require_same(self, found: dict[str, Any]) -> None:
         names = sorted({*found, *self.settings})
         differ = [
-            f"{name} was {found.get(name)!r} and is {self.settings.get(name)!r}"
+            f"{name} was {found.get(name)} and is {self.settings.get(name)}"
             for name in names
             if found.get(name) != self.settings.get(name)
         ]
@@ -135,6 +142,14 @@ class Checkpoints:
                 "Fit with the same settings and rows to go on, or choose another checkpointDir, or "
                 "delete this one to begin anew"
             )
+
+
+def _told(value: Any) -> str:
+    """Return a JSON value as text, which can tell of infinity; of a long one, a digest."""
+    text = repr(value)
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:20]}… (SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
 
 
 def _parts(fits: Sequence[Fit], held_out: HeldOut | None) -> dict[str, Any]:
@@ -186,22 +201,30 @@ class _Store:
     def read(self, number: int) -> tuple[Arrays, Facts] | None:
         """Return a checkpoint's arrays and facts, or None where it is not whole."""
         try:
-            stream = self.system.open(self._object(number))
-            pieces = []
-            while piece := stream.readNBytes(PIECE):
-                pieces.append(bytes(piece))
-            stream.close()
+            content = self._content(number)
         except Py4JJavaError as error:
-            # The file system's own checksum may notice first.
-            logger.debug("checkpoint %d cannot be read: %s", number, error.java_exception)
-            return None
-        content = b"".join(pieces)
+            # The file system's own checksum may notice first that it was cut short.
+            if error.java_exception.getClass().getSimpleName() == "ChecksumException":
+                return None
+            raise CheckpointError(
+                f"{self._object(number)} cannot be read: {error.java_exception}"
+            ) from None
         content, digest = content[:-32], content[-32:]
         if hashlib.sha256(content).digest() != digest:
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
         return arrays, json.loads(arrays.pop("facts").tobytes())
+
+    def _content(self, number: int) -> bytes:
+        stream = self.system.open(self._object(number))
+        try:
+            pieces = []
+            while piece := stream.readNBytes(PIECE):
+                pieces.append(bytes(piece))
+        finally:
+            stream.close()
+        return b"".join(pieces)
 
     def remove(self, number: int) -> None:
         self.system.delete(self._object(number), False)

@@ -60,11 +60,6 @@ class Fit:
         raise NotImplementedError
 
     @property
-    def between(self) -> bool:
-        """Whether this is a moment at which `state` may be taken."""
-        return True
-
-    @property
     def work(self) -> float:
         """Floating-point operations of its next round, about: six for each weight and row."""
         raise NotImplementedError
@@ -101,10 +96,7 @@ class Fit:
         raise NotImplementedError
 
     def state(self) -> tuple[Arrays, Facts]:
-        """Return all that changes over the rounds; facts are JSON values.
-
-        To be taken while `between`.
-        """
+        """Return all that changes over the rounds; facts are JSON values."""
         history = {
             "rounds": np.array(self.fitted.rounds, np.float64).reshape(-1, len(Round._fields)),
             "held_out_history": np.array(self.fitted.held_out_history, np.float64),
@@ -139,9 +131,9 @@ class Fit:
         return self.fitted
 
 
-def diverged(when: str, loss: float) -> DivergenceError:
-    """Return the error for a loss that is not finite."""
+def diverged(when: str, loss: float, remedy: str) -> DivergenceError:
+    """Return the error for a loss that is not finite; remedy: what to do, or else to scale."""
     return DivergenceError(
-        f"{when}: the loss is {loss}. Lower stepSize (or momentum), or scale the features to a "
-        "deviation of about one (StandardScaler, MinMaxScaler)"
+        f"{when}: the loss is {loss}. {remedy}, or scale the features to a deviation of about one "
+        "(StandardScaler, MinMaxScaler)"
     )

@@ -109,7 +109,8 @@ class FullBatchFit(Fit):
             Round(len(self.fitted.rounds) + 1, value, outcome.compute, outcome.other, self.batch)
         )
         if not math.isfinite(solver.history[-1]):
-            raise diverged(f"iteration {solver.iterations}", solver.history[-1])
+            remedy = "Raise regParam, look for extreme values (with solver 'gd' lower stepSize)"
+            raise diverged(f"iteration {solver.iterations}", solver.history[-1], remedy)
         ended = len(solver.history) > before
         if ended and not solver.done and 0 < self.gradient_tol >= solver.gradient_norm:
             solver.stop("gradient is small enough")

@@ -207,14 +207,13 @@ def _opened(blocks: list[Block]) -> list[Rows] | None:
 
 
 def _run_until(deadline: float, loop: Loop, rounds: _AtHand, lookout: Lookout | None) -> None:
-    """Run rounds until all fits are done, or, past the deadline, where `state` may be taken."""
-    active = loop.active
-    while active:
+    """Run rounds, one at least, until all fits are done or the deadline is over."""
+    while active := loop.active:
         ended = loop.round(rounds, active)
         if ended and lookout is not None:
             lookout.look(ended, loop.text(ended))
-        late = time.perf_counter() > deadline
-        active = [n for n in loop.active if not (late and loop.fits[n].between)]
+        if time.perf_counter() > deadline:
+            break
 
 
 class _AtHand:

@@ -131,10 +131,6 @@ class MinibatchFit(Fit):
         return self.epoch
 
     @property
-    def between(self) -> bool:
-        return self.first == 0
-
-    @property
     def work(self) -> float:
         steps = min(self.settings.length(self.epoch, self.steps), self.steps)
         return 6.0 * self.objective.size * self.batch * steps
@@ -174,7 +170,7 @@ class MinibatchFit(Fit):
         value = float(np.mean(self.losses))
         self.epoch, self.first, self.losses = self.epoch + 1, 0, []
         if not math.isfinite(value) or not np.isfinite(self.theta).all():
-            raise diverged(f"epoch {self.epoch}", value)
+            raise diverged(f"epoch {self.epoch}", value, "Lower stepSize (or momentum)")
         history = self.fitted.objective_history
         if history and abs(history[-1] - value) <= self.settings.tol * abs(history[-1]):
             self.stop("training loss converged")
@@ -198,10 +194,13 @@ class MinibatchFit(Fit):
 
     def state(self) -> tuple[Arrays, Facts]:
         arrays, facts = super().state()
-        arrays |= {"theta": self.theta, "optimizer": self.optimizer.state}
+        # Floats are no facts: in JSON there is no infinity.
+        losses = np.array(self.losses, np.float64)
+        arrays |= {"theta": self.theta, "optimizer": self.optimizer.state, "losses": losses}
         if self.outer is not None:
             arrays["outer"] = self.outer.state
-        return arrays, {**facts, "epoch": self.epoch, "ended": self.ended}
+        own = {"epoch": self.epoch, "first": self.first, "ended": self.ended}
+        return arrays, {**facts, **own}
 
     def restore(self, arrays: Arrays, facts: Facts) -> None:
         super().restore(arrays, facts)
@@ -210,7 +209,8 @@ class MinibatchFit(Fit):
         self.optimizer.state = arrays["optimizer"].astype(dtype)
         if self.outer is not None:
             self.outer.state = arrays["outer"].astype(dtype)
-        self.epoch, self.ended = facts["epoch"], facts["ended"]
+        self.losses = arrays["losses"].tolist()
+        self.epoch, self.first, self.ended = (facts[name] for name in ("epoch", "first", "ended"))
 
 
 class _Steps:
@@ -268,7 +268,8 @@ class _Steps:
     def _gradient(
         self, theta: np.ndarray, epoch: int, step: int, partition: int, rows: Rows, chains: list
     ) -> Answer:
-        out: np.ndarray = np.empty(self.objective.size, self.objective.dtype)
+        # Zeros, which stay where there are more steps than rows.
+        out: np.ndarray = np.zeros(self.objective.size, self.objective.dtype)
         chunk = next(self._chunks(rows, self._order(epoch, partition), step, step + 1))
         random = self._random(epoch, partition, step)
         loss, used = self._evaluate(theta, chunk, out, random, chains)
