@@ -8,6 +8,7 @@ import pytest
 from pyspark.ml.feature import StringIndexer
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from sklearn.datasets import load_breast_cancer, load_iris
 
 from sparknn.classification import LogisticRegression, LogisticRegressionModel, problem
@@ -186,6 +187,16 @@ def test_a_single_class_gives_mllibs_certain_model(
     assert [row.prediction for row in ours.transform(data).collect()] == [
         row.prediction for row in theirs.transform(data).collect()
     ]
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_a_single_class_of_two_that_are_declared_is_the_one_predicted(spark, label: float) -> None:
+    """MLlib's model is certain of class 1 here, whichever there is."""
+    data = labelled(spark, [[1.0], [3.0]], [label, label])
+    declared = {"ml_attr": {"type": "nominal", "num_vals": 2}}
+    data = data.withColumn("label", F.col("label").alias("label", metadata=declared))
+    model = LogisticRegression().fit(data)
+    assert [row.prediction for row in model.transform(data).collect()] == [label, label]
 
 
 def test_a_gap_between_labels_is_a_class_without_rows(spark: SparkSession) -> None:

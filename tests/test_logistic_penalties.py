@@ -155,6 +155,21 @@ def test_bounds_and_penalties_that_do_not_fit_are_refused(
         LogisticRegression(**params).fit(cancer)
 
 
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_a_single_class_is_fitted_within_bounds(spark: SparkSession, label: float) -> None:
+    rows = [(Vectors.dense(1.0, 2.0), label), (Vectors.dense(3.0, 5.0), label)]
+    data = spark.createDataFrame(rows, ["features", "label"])
+    limit = DenseMatrix(1, 2, [0.25, 0.25])
+    for bounded in (
+        {"upperBoundsOnCoefficients": limit},
+        {"upperBoundsOnIntercepts": DenseVector([0.5]), "upperBoundsOnCoefficients": limit},
+    ):
+        model = LogisticRegression(**bounded).fit(data)
+        assert np.isfinite(model.interceptVector.toArray()).all()
+        assert (model.coefficients.toArray() <= 0.25).all()
+        assert [row.prediction for row in model.transform(data).collect()] == [label, label]
+
+
 def test_bounds_survive_saving(iris: DataFrame, tmp_path) -> None:
     estimator = LogisticRegression(**bounds(iris, "box"))
     estimator.save(str(tmp_path / "estimator"))

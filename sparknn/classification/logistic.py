@@ -250,7 +250,7 @@ def _constant_model(
     if multinomial:
         intercepts = np.where(histogram > 0, np.inf, 0.0)
     else:
-        intercepts = np.array([np.inf if len(histogram) == 2 else -np.inf])
+        intercepts = np.array([np.inf if histogram[1:].any() else -np.inf])
     model = LogisticRegressionModel(
         np.zeros((units, blocks.features)), intercepts, len(histogram), multinomial
     )

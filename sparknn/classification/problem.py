@@ -27,6 +27,9 @@ BOUNDS = (
 SGD_FLOOR = 0.1
 """Added to each column's deviation, as a share of their root mean square, before it divides."""
 
+RAREST = 1e-12
+"""The least share of a class where a fit begins."""
+
 
 class Problem:
     """What a logistic regression minimises on some rows, in which coordinates, and how.
@@ -157,7 +160,9 @@ class Problem:
 def _prior_scores(histogram: np.ndarray, units: int) -> np.ndarray:
     """Return the intercepts that predict the classes' shares, where fits begin as MLlib's do."""
     if units == 1:
-        with np.errstate(divide="ignore"):
-            return np.log(histogram[1:2] / histogram[0])
+        weights = np.pad(histogram, (0, 2 - len(histogram)))
+        # Where one class is all that there is, not infinite but as good as certain.
+        none, one = np.maximum(weights, RAREST * weights.sum())
+        return np.log([one / none])
     scores = np.log1p(histogram)
     return scores - scores.mean()
