@@ -120,6 +120,8 @@ class Trainable(HasTraining, Persistent):
         DivergenceError in the place of a model that diverged, and can go on to the next.
         """
         estimators = [self.copy(each) for each in paramMaps]
+        for estimator in estimators:
+            estimator._check()
         groups: dict[tuple, _Group] = {}
         for index, estimator in enumerate(estimators):
             group = groups.setdefault(_kin(estimator), _Group(dataset))
@@ -162,10 +164,9 @@ class _Group:
 
 def _kin(estimator: Any) -> tuple:
     """Return what must be equal for two settings to share blocks and rounds."""
-    features = estimator.getFeaturesCol()
     return (
         estimator._wanted(),
-        features if isinstance(features, str) else tuple(features),
+        estimator.getFeaturesCol(),
         weight_column(estimator),
         estimator._is_minibatch,
         *(

@@ -76,15 +76,13 @@ class FeatureShape(NamedTuple):
     row_bytes: int = 0
 
 
-def feature_shape(data: DataFrame, features: str | Sequence[str]) -> FeatureShape:
+def feature_shape(data: DataFrame, features: str) -> FeatureShape:
     """Return the width of the features, and for a column of vectors whether to keep it sparse.
 
-    Names are counted, a vector column's metadata is believed, and else the first row that is not
+    A vector column's metadata is believed, and else the first row that is not
     null decides, as in MLlib: on the driver, so that all partitions go by the same one. Sparse is
     what the first rows are.
     """
-    if not isinstance(features, str):
-        return FeatureShape(len(features), "the list of columns is")
     (column,), _ = feature_columns(data, features)
     filled = data.filter(F.col(quoted(features)).isNotNull())
     if not isinstance(column_type(data, features), VectorUDT):

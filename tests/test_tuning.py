@@ -84,12 +84,15 @@ def test_models_of_a_grid_may_be_asked_for_by_several_threads(iris: DataFrame) -
         next(models)
 
 
-def test_a_setting_out_of_range_is_reported_to_whoever_asks(iris: DataFrame) -> None:
+def test_a_setting_out_of_range_or_missing_is_told_before_anything_is_packed(
+    iris: DataFrame,
+) -> None:
     estimator, _ = logistic()
-    models = estimator.fitMultiple(iris, [{estimator.regParam: 0.1}, {estimator.regParam: -1.0}])
-    for _ in range(2):
-        with pytest.raises(InvalidParamError, match="regParam must be at least 0"):
-            next(models)
+    with pytest.raises(InvalidParamError, match="regParam must be at least 0"):
+        estimator.fitMultiple(iris, [{estimator.regParam: 0.1}, {estimator.regParam: -1.0}])
+    network = MultilayerPerceptronClassifier()
+    with pytest.raises(InvalidParamError, match="set layers"):
+        network.fitMultiple(iris, [{network.seed: 1}, {network.seed: 2}])
 
 
 def test_cross_validation_finds_the_same_winner_as_fits_by_hand(iris: DataFrame) -> None:
