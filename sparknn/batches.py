@@ -116,6 +116,8 @@ def _matrix(column: pa.Array, width: int, sparse: bool) -> Any:
     row = column[int(bad.argmax())].as_py()
     if row is None:
         found = "null"
+    elif vectors.broken[int(bad.argmax())]:
+        found = vectors.defect(width)
     elif isinstance(row, dict):
         found = f"{len(row['values']) if row['type'] else row['size']} values wide"
     else:

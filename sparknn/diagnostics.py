@@ -13,8 +13,8 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.ml.param import Params
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from threadpoolctl import threadpool_limits
 
+from sparknn.blas import blas_threads
 from sparknn.cluster import Cluster
 from sparknn.rows import LARGEST
 from sparknn.schema import column_type, numeric_column, quoted
@@ -185,7 +185,7 @@ def _sgemm_rate(threads: int) -> float:
     a = np.ones((size, size), np.float32)
     out = np.empty_like(a)
     seconds = []
-    with threadpool_limits(threads, "blas"):
+    with blas_threads(threads):
         for _ in range(5):
             began = time.perf_counter()
             np.dot(a, a, out=out)

@@ -172,6 +172,12 @@ class Ranges(NamedTuple):
 
 def column_ranges(blocks: Blocks) -> Ranges:
     """Return the ranges of the columns of unweighted blocks without an offset, in one round."""
+    if "ranges" not in blocks.found:
+        blocks.found["ranges"] = _ranges(blocks)
+    return blocks.found["ranges"]
+
+
+def _ranges(blocks: Blocks) -> Ranges:
     with Rounds(blocks, _Extent()) as rounds:
         outcome = rounds.run(np.zeros(blocks.features), None, "sparknn: ranges of the columns")
         sums, squares = outcome.vector.reshape(2, -1)

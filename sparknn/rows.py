@@ -328,7 +328,7 @@ class Parser:
         standard = "the others are" if layout.width is None else layout.standard
         reason = f"not {self.width} values wide, as {standard}"
         self.faults.note(layout.features, reason, wrong, start)
-        reason = f"a sparse vector whose indices do not ascend from 0 to {(self.width or 0) - 1}"
+        reason = Vectors.defect(self.width or 0)
         self.faults.note(layout.features, reason, broken, start)
         bad = null | wrong | broken
         values = features.data if issparse(features) else features
@@ -364,7 +364,8 @@ class Parser:
                 self.faults.note(name, "no class label 0, 1, 2, …", wrong, start, values)
                 most = layout.classes or MOST_CLASSES
                 high = ~bad & ~null & ~wrong & (values >= most)
-                reason = f"a label above {most - 1}, the last class of the model's outputs"
+                last = "last class of the model's outputs" if layout.classes else "highest there is"
+                reason = f"a label above {most - 1}, the {last}"
                 self.faults.note(name, reason, high, start, values)
                 bad |= wrong | high
         return bad

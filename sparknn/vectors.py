@@ -31,6 +31,11 @@ class Vectors(NamedTuple):
     wrong: np.ndarray
     broken: np.ndarray
 
+    @staticmethod
+    def defect(width: int) -> str:
+        """Return what is wrong with a broken vector, where `width` features are wanted."""
+        return f"a sparse vector whose indices do not ascend from 0 to {width - 1}"
+
 
 class _Stored(NamedTuple):
     """Rows as the values that they hold, all in one array, row after row.

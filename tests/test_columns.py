@@ -101,6 +101,16 @@ def test_a_streaming_dataframe_is_scored(model, spark: SparkSession, tmp_path) -
     assert spark.table("scored").count() == 2
 
 
+def test_a_sparse_vector_in_no_order_is_an_error_that_says_so() -> None:
+    integer, number = pa.int32(), pa.float64()
+    names = ["type", "size", "indices", "values"]
+    kinds = [pa.int8(), integer, pa.list_(integer), pa.list_(number)]
+    row = {"type": 0, "size": 2, "indices": [1, 0], "values": [1.0, 2.0]}
+    column = pa.array([row], pa.struct(list(zip(names, kinds, strict=True))))
+    with pytest.raises(ValueError, match="features are a sparse vector whose indices do not"):
+        batches._matrix(column, 2, False)
+
+
 def test_features_of_another_width_are_an_error(model, spark: SparkSession) -> None:
     wide = spark.createDataFrame([(Vectors.dense(1.0, 2.0, 3.0),)], ["features"])
     with pytest.raises(Exception, match="3 values wide; the model takes 2"):
