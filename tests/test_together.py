@@ -17,7 +17,6 @@ from sparknn.training import (
     HeldOut,
     Minibatch,
     MinibatchFit,
-    fit_full_batch,
     fit_minibatch,
     loop,
     train_fits,
@@ -97,10 +96,11 @@ def test_full_batch_fits_together_have_the_bits_of_fits_alone(training):
     def solver():
         return LBFGS(np.zeros(12), 30, 1e-7)
 
-    alone = [fit_full_batch(training, objective(), p, solver()) for p in penalties]
-    together = train_fits(
-        training, [FullBatchFit(training, objective(), p, solver()) for p in penalties]
-    )
+    def fits():
+        return [FullBatchFit(training, objective(), p, solver()) for p in penalties]
+
+    alone = [train_fits(training, [fit])[0] for fit in fits()]
+    together = train_fits(training, fits())
     assert len({len(fitted.rounds) for fitted in alone}) > 1
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.theta, other.theta)

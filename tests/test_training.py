@@ -20,7 +20,7 @@ from sparknn.linear import LinearObjective
 from sparknn.objective import L2, Rows
 from sparknn.optimizers import linear
 from sparknn.solvers import LBFGS, GradientDescent
-from sparknn.training import Minibatch, fit_full_batch, fit_minibatch
+from sparknn.training import FullBatchFit, Minibatch, fit_minibatch, train_fits
 from sparknn.training.minibatch import MinibatchFit
 
 SIZES = [230, 101, 168]
@@ -34,6 +34,11 @@ def drawn(rows: int, seed: int = 5) -> np.ndarray:
     labels = features.argmax(axis=1)
     weights = random.uniform(0.5, 2, rows)
     return np.column_stack([features, labels, weights]).astype(np.float32)
+
+
+def full_batch(blocks, objective, penalty, solver, name="model"):
+    """Train one model with a full-batch solver."""
+    return train_fits(blocks, [FullBatchFit(blocks, objective, penalty, solver)], name)[0]
 
 
 def cut(table: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
@@ -212,7 +217,7 @@ def test_uneven_row_weights_count_over_all_minibatches_and_partitions(packed, st
         loss, _ = network.gradient(theta.astype(np.float32), rows, out)
         return loss + penalty.value(theta)
 
-    best = fit_full_batch(blocks, network, penalty, LBFGS(start, 100, 1e-9))
+    best = full_batch(blocks, network, penalty, LBFGS(start, 100, 1e-9))
     assert value(fitted.theta) < value(best.theta) + 0.01
 
 
@@ -281,7 +286,7 @@ def test_full_batch_fit_of_a_linear_model_reaches_scipys_optimum(packed, weighte
     objective = LinearObjective(np.full(3, 0.1), np.full(3, 0.9), 3, True)
     penalty = objective.penalty(0.02, np.full(3, 0.9), True)
     solver = LBFGS(np.zeros(objective.size), 200, 1e-12)
-    fitted = fit_full_batch(blocks, objective, penalty, solver)
+    fitted = full_batch(blocks, objective, penalty, solver)
 
     check = LinearObjective(np.full(3, 0.1), np.full(3, 0.9), 3, True)
     rows, out = as_rows(table, weighted), np.empty(check.size)
@@ -307,7 +312,7 @@ def test_full_batch_fit_of_a_network_reaches_scipys_optimum(packed):
     network, exact = Network([3, 3]), Network([3, 3], dtype=np.float64)
     penalty = network.penalty(0.01)
     blocks = packed(cut(table, SIZES))
-    fitted = fit_full_batch(blocks, network, penalty, LBFGS(network.initial(1), 100, 1e-9))
+    fitted = full_batch(blocks, network, penalty, LBFGS(network.initial(1), 100, 1e-9))
     out = np.empty(network.size)
 
     def value(theta):
@@ -327,7 +332,7 @@ def test_gradient_descent_takes_steps_against_the_full_gradient(packed, spark):
     network = Network([3, 4, 3], "tanh")
     start = network.initial(1)
     blocks = packed(cut(table, SIZES))
-    fitted = fit_full_batch(blocks, network, L2(), GradientDescent(start, 0.5, 5, 0.0))
+    fitted = full_batch(blocks, network, L2(), GradientDescent(start, 0.5, 5, 0.0))
     theta, out = start.copy(), np.empty(network.size, np.float32)
     history = []
     for _ in range(5):
@@ -379,7 +384,7 @@ def test_history_of_a_full_batch_fit_has_a_round_for_every_evaluation(packed, sp
     network, parts = Network([3, 3]), cut(drawn(sum(SIZES)), SIZES)
     blocks = packed(parts)
     jobs = Jobs(spark)
-    fitted = fit_full_batch(blocks, network, L2(), LBFGS(network.initial(1), 4), "thing")
+    fitted = full_batch(blocks, network, L2(), LBFGS(network.initial(1), 4), "thing")
     described = jobs.descriptions()
     assert len(described) == len(fitted.rounds)
     assert [r.epoch for r in fitted.rounds] == list(range(1, len(described) + 1))
@@ -432,7 +437,7 @@ def test_a_huge_step_is_an_error_that_names_epoch_and_step_size(packed):
         fit_minibatch(blocks, network, L2(), SGD(1e30), network.initial(1), settings)
     solver = GradientDescent(network.initial(1), 1e30, 5, 0.0)
     with pytest.raises(DivergenceError, match=r"iteration \d: the loss is .*stepSize"):
-        fit_full_batch(blocks, network, L2(), solver)
+        full_batch(blocks, network, L2(), solver)
 
 
 @pytest.mark.parametrize("batch, warned", [(27, True), (24, False)])

@@ -6,7 +6,7 @@ from sparknn.training.full_batch import FullBatchFit
 from sparknn.training.held_out import HeldOut
 from sparknn.training.history import Fitted, Round
 from sparknn.training.minibatch import Minibatch, MinibatchFit
-from sparknn.training.train import fit_full_batch, fit_minibatch, train_fits
+from sparknn.training.train import fit_minibatch, train_fits
 
 __all__ = [
     "Checkpoints",
@@ -18,7 +18,6 @@ __all__ = [
     "MinibatchFit",
     "Round",
     "description_of",
-    "fit_full_batch",
     "fit_minibatch",
     "train_fits",
 ]

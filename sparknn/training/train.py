@@ -18,17 +18,15 @@ from sparknn.blocks import Blocks
 from sparknn.objective import L2, Objective
 from sparknn.optimizers import Optimizer
 from sparknn.rounds import Rounds
-from sparknn.solvers import Solver
 from sparknn.training.checkpoints import Checkpoints
 from sparknn.training.fit import Fit
-from sparknn.training.full_batch import FullBatchFit
 from sparknn.training.held_out import HeldOut
 from sparknn.training.history import Fitted
 from sparknn.training.in_task import InTasks
 from sparknn.training.loop import Loop, visitor_of
 from sparknn.training.minibatch import Minibatch, MinibatchFit
 
-__all__ = ["fit_full_batch", "fit_minibatch", "train_fits"]
+__all__ = ["fit_minibatch", "train_fits"]
 
 
 def train_fits(
@@ -138,19 +136,6 @@ def _show(bar: tqdm, fits: Sequence[Fit]) -> None:
     losses = [fit.fitted.objective_history[-1:] for fit in fits if not fit.failure]
     if losses and all(losses):
         bar.set_postfix_str(f"loss {min(loss[0] for loss in losses):.6g}")
-
-
-def fit_full_batch(
-    blocks: Blocks,
-    objective: Objective,
-    penalty: L2,
-    solver: Solver,
-    name: str = "model",
-    deterministic: bool = False,
-) -> Fitted:
-    """Train one model with a full-batch solver; see `FullBatchFit` and `train_fits`."""
-    fit = FullBatchFit(blocks, objective, penalty, solver)
-    return train_fits(blocks, [fit], name, deterministic)[0]
 
 
 def fit_minibatch(
