@@ -10,11 +10,6 @@ from __future__ import annotations
 # Output is copied in pieces of this many bytes, so that a growing file is never sent whole again.
 PART_BYTES = 1 << 20
 
-# Where systemd-run's units, the jobs' directories and everything else of ours lies on a machine.
-HOME = "/opt/sparknn"
-CONFIGURATION = "/etc/sparknn"
-STATE = "/var/lib/sparknn"
-
 
 def _join(prefix: str, *parts: str) -> str:
     return "/".join(part.strip("/") for part in (prefix, *parts) if part.strip("/"))
@@ -63,7 +58,7 @@ def logs_prefix(prefix: str, job: str = "") -> str:
 
 
 def status_key(prefix: str, job: str) -> str:
-    """The key of a job's status: see `jobs.Status`."""
+    """The key of a job's status: see `deploy.node.jobs.status`."""
     return logs_prefix(prefix, job) + "status.json"
 
 
