@@ -6,7 +6,6 @@ of its committers, and the machines' own program.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from deploy.errors import ClosureError
+from deploy.s3 import file_digest
 from sparknn.cli import jars
 from sparknn.errors import DownloadError
 
@@ -72,16 +72,7 @@ def build(
     except DownloadError as error:
         raise ClosureError(str(error)) from None
     files.append(pack_node(directory / "node.pyz"))
-    return {path.name: sha256(path) for path in files}
-
-
-def sha256(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-    return digest.hexdigest()
+    return {path.name: file_digest(path) for path in files}
 
 
 def pack_node(path: Path) -> Path:
