@@ -9,6 +9,7 @@ import pytest
 
 from deploy.node import (
     __main__,
+    attempts,
     aws,
     configuration,
     copying,
@@ -229,6 +230,104 @@ def test_event_logs_are_copied_as_they_grow_without_markers_of_the_moment(tmp_pa
     copier.copy()
     copier.copy()
     assert bucket.writes == ["sparknn/night/logs/j/events/eventlog_v2_app-1/events_1_app-1"]
+
+
+def test_an_event_log_that_is_gone_does_not_hold_up_the_others(tmp_path):
+    bucket = Bucket()
+    (tmp_path / "events").mkdir()
+    for name in ("stdout", "stderr"):
+        (tmp_path / name).write_bytes(b"")
+    # As one that Spark removes between the listing and the reading.
+    (tmp_path / "events" / "a").symlink_to(tmp_path / "gone")
+    (tmp_path / "events" / "b").write_bytes(b"b")
+    copying.Copier(bucket, "j", str(tmp_path)).copy()
+    assert bucket.writes == ["sparknn/night/logs/j/events/b"]
+
+
+class BrokenBucket(Bucket):
+    """One whose first writes fail, each with the next of some errors, or not where that is None."""
+
+    def __init__(self, *errors):
+        super().__init__()
+        self.errors = list(errors)
+
+    def put(self, key, body):
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        super().put(key, body)
+
+
+def job_folder(tmp_path, monkeypatch, **changes):
+    """The directory of a job "j" that has begun."""
+    folder = tmp_path / "j"
+    (folder / "events").mkdir(parents=True)
+    (folder / "stdout").write_bytes(b'{"accuracy": 1}\n')
+    (folder / "stderr").write_bytes(b"")
+    about = {"job": "j", "state": "running", "submitted": time.time(), **changes}
+    jobs.write_status(str(folder), about)
+    monkeypatch.setattr(jobs, "JOBS", str(tmp_path))
+    return folder
+
+
+class Process:
+    """A process that has not ended yet so many times that it is waited for."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def wait(self, seconds):
+        if self.times:
+            self.times -= 1
+            raise subprocess.TimeoutExpired("spark-submit", seconds)
+        return 0
+
+
+@pytest.mark.parametrize("error", [aws.RequestError(500, "u", "x"), OSError("x"), KeyError("x")])
+def test_a_copy_that_fails_does_not_end_the_job_and_is_made_again(
+    error, tmp_path, monkeypatch, capsys
+):
+    folder = job_folder(tmp_path, monkeypatch)
+    bucket = BrokenBucket(error, error)
+    copier = copying.Copier(bucket, "j", str(folder))
+    assert jobs._copy_until_it_ends(copier, {"state": "running"}, Process(2)) == 0
+    assert bucket.objects["sparknn/night/logs/j/stdout/000000"] == b'{"accuracy": 1}\n'
+    assert json.loads(bucket.objects["sparknn/night/logs/j/status.json"])["state"] == "running"
+    assert capsys.readouterr().err.count(f"{type(error).__name__}: {error}") == 2
+
+
+def test_a_job_whose_last_copy_fails_at_first_has_its_end_told_in_the_bucket(tmp_path, monkeypatch):
+    folder = job_folder(tmp_path, monkeypatch)
+    bucket = BrokenBucket()
+    monkeypatch.setenv("SPARK_LOCAL_IP", "10.0.0.1")
+    monkeypatch.setattr(attempts, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(joining, "workers", lambda master: [])
+    monkeypatch.setattr(jobs, "_end_on_sigterm", lambda process: [])
+
+    def command(*_):
+        bucket.errors += [KeyError("SecretAccessKey"), None, OSError("away")]
+        return ["true"]
+
+    monkeypatch.setattr(jobs, "submit_command", command)
+    monkeypatch.setattr(jobs, "_copy_until_it_ends", lambda copier, about, process: process.wait())
+    assert jobs.run(bucket, "j") == 0
+    told = json.loads(bucket.objects["sparknn/night/logs/j/status.json"])
+    assert told == json.loads((folder / "status.json").read_text())
+    assert told["state"] == "finished" and told["result"] == {"accuracy": 1}
+    # The output first: who reads that the job has ended reads no more.
+    assert bucket.writes[0] == "sparknn/night/logs/j/stdout/000000"
+
+
+@pytest.mark.parametrize("answer", [None, "{}", '{"Code": "AssumeRoleUnauthorizedAccess"}'])
+def test_credentials_without_keys_are_an_error_and_not_kept(answer, monkeypatch):
+    answers = [answer, json.dumps(KEYS)]
+    monkeypatch.setattr(
+        aws, "metadata", lambda path: "role" if path.endswith("/") else answers.pop(0)
+    )
+    services = aws.Services(SETTINGS)
+    with pytest.raises(aws.RequestError, match="no keys"):
+        services.credentials()
+    assert services.credentials() == services.credentials() == KEYS
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,10 @@ class Services:
             role = metadata(folder)
             if not role:
                 raise RequestError(404, METADATA + folder, "no instance profile yet")
-            self._credentials = json.loads(metadata(folder + role.split()[0]) or "{}")
-            self._until = time.time() + 300
+            found = json.loads(metadata(folder + role.split()[0]) or "{}")
+            if not found.get("SecretAccessKey"):
+                raise RequestError(404, METADATA + folder, f"no keys yet: {found.get('Code')}")
+            self._credentials, self._until = found, time.time() + 300
         return self._credentials
 
     def url(self, service: str) -> str:

@@ -55,8 +55,11 @@ class Copier:
                 if name.endswith((".crc", ".inprogress")):
                     continue
                 path = f"{folder}/{name}"
-                with open(path, "rb") as file:
-                    body = file.read()
+                try:
+                    with open(path, "rb") as file:
+                        body = file.read()
+                except FileNotFoundError:  # removed since it was listed
+                    continue
                 if self._events.get(path) != len(body):
                     self.services.put(prefix + os.path.relpath(path, root), body)
                     self._events[path] = len(body)

@@ -15,14 +15,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 from . import aws, configuration, joining, layout
+from .attempts import attempt
 from .configuration import ACCOUNT, COMMAND, STATE
 from .copying import Copier
 
 JOBS = STATE + "/jobs"
 # How often output goes to the bucket, and event logs with it, in seconds.
 COPY_SECONDS = 10
-# How long Spark has to end by itself when a job is killed, in seconds.
-GRACE_SECONDS = 30
+# How often the last copy is tried.
+LAST_ATTEMPTS = 2
+# How long Spark has to end by itself when a job is killed, then the last copy, in seconds.
+GRACE_SECONDS, COPYING_SECONDS = 30, 90
 # After so many seconds a job that has no unit will not get one.
 LOST_SECONDS = 60
 ENDED = ("finished", "failed", "killed", "lost")
@@ -81,7 +84,7 @@ def submit(
 def _start_unit(job: str) -> None:
     properties = [
         "KillMode=mixed",
-        f"TimeoutStopSec={GRACE_SECONDS + 30}",
+        f"TimeoutStopSec={GRACE_SECONDS + COPYING_SECONDS}",
         "EnvironmentFile=/etc/sparknn/environment",
         f"EnvironmentFile={configuration.RUNTIME}/disks.env",
     ]
@@ -212,14 +215,11 @@ def run(services: aws.Services, job: str) -> int:
         )  # fmt: skip
     killed = _end_on_sigterm(process)
     copier = Copier(services, job, folder)
-    code = _copy_until_it_ends(copier, process)
+    code = _copy_until_it_ends(copier, about, process)
     state = "killed" if killed else "finished" if code == 0 else "failed"
     about.update(state=state, exit=code, ended=int(time.time()), result=closing(folder))
-    try:
-        copier.copy()
-        services.put(copier.status_key, json.dumps(about).encode())
-    finally:
-        write_status(folder, about)
+    _copy(copier, about, LAST_ATTEMPTS)
+    write_status(folder, about)
     return exit_status(about)
 
 
@@ -242,19 +242,23 @@ def _end_on_sigterm(process: subprocess.Popen) -> list:
     return killed
 
 
-def _copy_until_it_ends(copier: Copier, process: subprocess.Popen) -> int:
+def _copy_until_it_ends(copier: Copier, about: Mapping, process: subprocess.Popen) -> int:
     while True:
-        try:
-            copier.copy()
-            with open(copier.folder + "/status.json", "rb") as file:
-                copier.services.put(copier.status_key, file.read())
-        except aws.RequestError as error:
-            # The job matters more than the copy of its log; the last copy tries again.
-            print(f"sparknn-node: {error}", file=sys.stderr)
+        _copy(copier, about)
         try:
             return process.wait(COPY_SECONDS)
         except subprocess.TimeoutExpired:
             continue
+
+
+def _copy(copier: Copier, about: Mapping, attempts: int = 1) -> None:
+    """Copy what a job has written, then its status: who reads that it has ended reads no more.
+
+    A copy that fails is logged: the job, and the word of its end, matter more.
+    """
+    body = json.dumps(about).encode()
+    attempt(copier.copy, attempts)
+    attempt(lambda: copier.services.put(copier.status_key, body), attempts)
 
 
 def closing(folder: str) -> dict | None:
