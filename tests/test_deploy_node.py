@@ -2,13 +2,19 @@
 
 import json
 import os
+import shutil
+import socketserver
 import subprocess
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from deploy.node import (
     __main__,
+    account,
     attempts,
     aws,
     configuration,
@@ -180,22 +186,104 @@ def test_a_disk_that_is_somebodys_is_left_alone(change):
     assert not disks.plan(json.dumps({"blockdevices": [{**disk, **change}]}))
 
 
-def test_idleness_is_counted_from_the_last_look_that_found_work():
-    idle = watch.Idleness(60, now=100)
+def test_idleness_is_counted_from_the_last_look_that_found_work(tmp_path):
+    path = str(tmp_path / "run" / "last-work")
+    idle = watch.Idleness(60, 100, path)
     assert not idle.over(busy=False, now=159)
     assert not idle.over(busy=True, now=170)
     assert not idle.over(busy=False, now=229)
     assert idle.over(busy=False, now=230)
-    assert not watch.Idleness(None, now=0).over(busy=False, now=1e9)
+    assert not watch.Idleness(None, 0, path).over(busy=False, now=1e9)
+
+
+def test_a_watch_that_begins_again_goes_on_counting_idleness(tmp_path):
+    path = str(tmp_path / "last-work")
+    assert not watch.Idleness(60, 100, path).over(busy=False, now=110)
+    assert not watch.Idleness(60, 130, path).over(busy=True, now=140)
+    idle = watch.Idleness(60, 150, path)
+    assert not idle.over(busy=False, now=199)
+    assert idle.over(busy=False, now=200)
+    for broken in ("", "300"):
+        Path(path).write_text(broken)
+        assert not watch.Idleness(60, 200, path).over(busy=False, now=259)
+
+
+@pytest.fixture
+def account_of_tests(monkeypatch):
+    """An account that every machine has, in the place of Spark's."""
+    for module in (account, jobs):
+        monkeypatch.setattr(module, "ACCOUNT", "daemon")
 
 
 @pytest.mark.parametrize("what", ["job", "login", "task", "nothing"])
-def test_a_cluster_is_busy_with_a_job_a_login_or_a_task(what, monkeypatch):
+def test_a_cluster_is_busy_with_a_job_a_login_or_a_task(what, monkeypatch, account_of_tests):
     state = "running" if what == "job" else "finished"
     monkeypatch.setattr(jobs, "all_jobs", lambda: [{"state": state}])
     monkeypatch.setattr(watch, "someone_is_logged_in", lambda: what == "login")
     monkeypatch.setattr(watch, "running_tasks", lambda address: int(what == "task"))
     assert watch.cluster_is_busy("10.0.0.1") == (what != "nothing")
+
+
+class Answer(socketserver.StreamRequestHandler):
+    """Says the same to whoever asks."""
+
+    said = b""
+
+    def handle(self):
+        self.rfile.readline()
+        self.wfile.write(self.said)
+
+
+@pytest.fixture
+def no_drivers():
+    """Ports on which something listens that is none of Spark's drivers."""
+    page = b"HTTP/1.0 200 OK\r\n\r\n"
+    servers = []
+    for said in (b"220 mail\r\n", page + b"<html>", page + b'[{"name": "x"}]', page + b"7"):
+        handler = type("Handler", (Answer,), {"said": said})
+        servers.append(socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+    yield [server.server_address[1] for server in servers]
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def write_broken_jobs(folder):
+    """Put into a directory of jobs what is none."""
+    texts = {"no id": "{}", "a": "{", "b": "[]", "c": "{}", "d": '{"job": "d", "state": "running"}'}
+    for name, text in texts.items():
+        (folder / name).mkdir()
+        (folder / name / "status.json").write_text(text)
+    return list(texts)
+
+
+def ends_at_first_look(monkeypatch, bucket, tmp_path):
+    """Whether a master's watch, of which one look is taken, ends the cluster."""
+    ended = []
+    monkeypatch.setattr(watch, "end_cluster", ended.append)
+    monkeypatch.setattr(watch, "LAST_WORK", str(tmp_path / "last-work"))
+    monkeypatch.setattr(aws, "address", lambda: "127.0.0.1")
+    one = watch.Watch(bucket)
+    one.ready = True
+    one.look()
+    return ended == [bucket]
+
+
+def test_what_cannot_be_read_does_not_keep_a_cluster_from_ending(
+    tmp_path, monkeypatch, capfd, no_drivers
+):
+    names = write_broken_jobs(tmp_path)
+    monkeypatch.setattr(account, "become", lambda: None)
+    monkeypatch.setattr(jobs, "JOBS", str(tmp_path))
+    monkeypatch.setattr(jobs, "_unit_is_active", lambda job: False)
+    monkeypatch.setattr(watch, "DRIVER_PAGES", no_drivers)
+    # As on a machine without pgrep.
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert ends_at_first_look(monkeypatch, Bucket(role="master", idle_seconds=0), tmp_path)
+    said = capfd.readouterr().err
+    assert said.count("is no page of Spark's") == 2 and "KeyError" in said and "TypeError" in said
+    assert all(f"'{name}'" in said or f"/{name}/status.json" in said for name in names)
 
 
 def test_output_is_copied_in_pieces_and_only_the_last_is_sent_again(tmp_path, monkeypatch):
@@ -362,6 +450,112 @@ def test_a_job_whose_unit_is_gone_is_reported_lost_but_not_while_it_starts(
     assert json.loads((folder / "status.json").read_text())["state"] == said
     keys = ["sparknn/night/logs/j/status.json"] if said == "lost" else []
     assert bucket.writes == keys
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+
+
+class BucketOnDisk(Bucket):
+    """One that a child can write to, too."""
+
+    def __init__(self, folder, **changes):
+        super().__init__(**changes)
+        self.folder = folder
+
+    def put(self, key, body):
+        (self.folder / key.replace("/", "_")).write_bytes(body)
+
+
+@pytest.fixture
+def place(account_of_tests, monkeypatch):
+    """A directory that the account gets to, with a job "j" of the account's, and root's file."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "secret").write_text("root's alone")
+        (place / "secret").chmod(0o600)
+        for folder in ("bucket", "jobs"):
+            (place / folder).mkdir()
+        job_folder(place / "jobs", monkeypatch, submitted=1)
+        for path in (place / "bucket", place / "jobs" / "j", *(place / "jobs" / "j").iterdir()):
+            shutil.chown(path, "daemon")
+        monkeypatch.setattr(jobs, "_unit_is_active", lambda job: False)
+        yield place
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["stdout", "events/log", "status.json.part"])
+def test_a_jobs_links_lead_the_masters_watch_to_nothing_of_roots(name, place, monkeypatch):
+    link = place / "jobs" / "j" / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(place / "secret")
+    bucket = BucketOnDisk(place / "bucket", role="master", idle_seconds=None)
+    assert not ends_at_first_look(monkeypatch, bucket, place)
+    assert (place / "secret").read_text() == "root's alone"
+    copies = {path.name: path.read_text() for path in (place / "bucket").iterdir()}
+    # Its end is told all the same.
+    assert json.loads(copies["sparknn_night_logs_j_status.json"])["state"] == "lost"
+    assert "root's alone" not in copies.values()
+
+
+@needs_root
+def test_a_pipe_that_a_job_has_laid_does_not_hold_the_watch_up(place, monkeypatch, capfd):
+    path = place / "jobs" / "j" / "status.json"
+    path.unlink()
+    os.mkfifo(path)
+    path.chmod(0o644)
+    monkeypatch.setattr(watch, "REPORT_SECONDS", 1)
+    monkeypatch.setattr(account.result_of, "__defaults__", (1,))
+    monkeypatch.setattr(watch, "DRIVER_PAGES", ())
+    monkeypatch.setattr(watch, "someone_is_logged_in", lambda: False)
+    bucket = Bucket(role="master", idle_seconds=0)
+    assert ends_at_first_look(monkeypatch, bucket, place)
+    assert "in 1 s" in capfd.readouterr().err
+
+
+@needs_root
+@pytest.mark.parametrize("words", [["logs", "j"], ["attach", "j"], ["status", "j"], ["jobs"]])
+def test_commands_about_jobs_read_what_jobs_could_read(words, place, capfd):
+    for name in ("stdout", "stderr", "status.json"):
+        path = place / "jobs" / "j" / name
+        path.unlink()
+        path.symlink_to(place / "secret")
+    child = os.fork()
+    if child == 0:
+        try:
+            __main__.run(__main__.parse(words), Bucket())
+        except OSError:
+            os._exit(3)
+        finally:
+            os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = capfd.readouterr()
+    assert "root's alone" not in said.out + said.err
+    assert code == (0 if words == ["jobs"] else 3)
+
+
+@needs_root
+def test_a_job_is_roots_until_all_is_there_and_is_not_submitted_twice(place, monkeypatch):
+    started = []
+    monkeypatch.setattr(jobs, "_start_unit", started.append)
+
+    class Downloads(Bucket):
+        def download(self, key, path, sha256):
+            about = os.stat(os.path.dirname(path))
+            assert (about.st_uid, about.st_mode & 0o777) == (0, 0o700)
+            Path(path).write_text(key)
+
+    files = {"train.py": ("key", "00")}
+    jobs.submit(Downloads(), "k", files, [], [])
+    folder = place / "jobs" / "k"
+    assert {path.owner() for path in (folder, *folder.iterdir())} == {"daemon"}
+    # A job may do with its directory what it likes.
+    (folder / "status.json").unlink()
+    (folder / "train.py").unlink()
+    (folder / "train.py").symlink_to(place / "secret")
+    jobs.submit(Downloads(), "k", files, [], [])
+    assert started == ["k"]
+    assert (place / "secret").read_text() == "root's alone"
 
 
 @pytest.mark.parametrize("job", ["", "../x", "a b", "-x", "x" * 65])

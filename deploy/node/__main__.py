@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 
-from . import aws, configuration, disks, jobs, joining, setup, watch
+from . import account, aws, configuration, disks, jobs, joining, setup, watch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +60,9 @@ def parse(words: list[str]) -> argparse.Namespace:
 def run(options: argparse.Namespace, services: aws.Services) -> int:
     """Carry out a command; returns the exit status."""
     command = options.command
+    if command in ("jobs", "status", "attach", "logs"):
+        # What jobs write is read as they could read it.
+        account.become()
     if command in ("run-job", "attach"):
         return jobs.run(services, options.job) if command == "run-job" else jobs.follow(options.job)
     if command == "submit":

@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from . import aws, configuration, joining, layout
+from . import account, aws, configuration, joining, layout
 from .attempts import attempt
 from .configuration import ACCOUNT, COMMAND, STATE
 from .copying import Copier
@@ -64,9 +66,11 @@ def submit(
     arguments : those of the script.
     """
     folder = folder_of(job)
-    if os.path.exists(folder + "/status.json"):
+    # Root's as long as not all is there: nobody else can put a link in it meanwhile.
+    if os.path.isdir(folder) and os.stat(folder).st_uid != os.geteuid():
         return
-    os.makedirs(folder + "/events", mode=0o700, exist_ok=True)
+    for path in (folder, folder + "/events"):
+        os.makedirs(path, mode=0o700, exist_ok=True)
     for name, (key, sha256) in files.items():
         if name != os.path.basename(name) or name in ("stdout", "stderr", "status.json", "events"):
             raise JobError(f"a file of a job cannot be named {name}")
@@ -120,8 +124,17 @@ def status(job: str) -> dict:
 
 
 def _read(path: str) -> dict:
-    with open(path) as file:
-        return json.load(file)
+    try:
+        with open(path) as file:
+            about = json.load(file)
+    except ValueError as error:
+        raise JobError(f"{path}: {error}") from None
+    kinds: dict[str, Any] = {"job": str, "state": str, "submitted": (int, float)}
+    if not isinstance(about, dict) or not all(
+        isinstance(about.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise JobError(f"{path} is no job's status")
+    return about
 
 
 def _unit_is_active(job: str) -> bool:
@@ -130,10 +143,11 @@ def _unit_is_active(job: str) -> bool:
 
 
 def all_jobs() -> list[dict]:
-    """The status of every job, the oldest first."""
+    """The status of every job, the oldest first, but of those that cannot be read."""
     names = os.listdir(JOBS) if os.path.isdir(JOBS) else []
     known = [name for name in names if os.path.exists(f"{JOBS}/{name}/status.json")]
-    return sorted((status(name) for name in known), key=lambda about: about["submitted"])
+    found = [about for name in known if (about := attempt(partial(status, name)))]
+    return sorted(found, key=lambda about: about["submitted"])
 
 
 def report_lost(services: aws.Services) -> None:
@@ -142,19 +156,21 @@ def report_lost(services: aws.Services) -> None:
     Whoever follows a job reads the bucket alone.
     """
     for about in all_jobs():
-        folder = folder_of(about["job"])
-        # A job that has just been submitted has no unit for a moment.
-        young = time.time() - about["submitted"] < LOST_SECONDS
-        if about["state"] == "lost" and not young and _read(folder + "/status.json") != about:
-            copier = Copier(services, about["job"], folder)
-            copier.copy()
-            services.put(copier.status_key, json.dumps(about).encode())
-            write_status(folder, about)
+        attempt(partial(_report_where_lost, services, about))
+
+
+def _report_where_lost(services: aws.Services, about: Mapping) -> None:
+    folder = folder_of(about["job"])
+    # A job that has just been submitted has no unit for a moment.
+    young = time.time() - about["submitted"] < LOST_SECONDS
+    if about["state"] == "lost" and not young and _read(folder + "/status.json") != about:
+        _copy(Copier(services, about["job"], folder), about)
+        write_status(folder, about)
 
 
 def kill(job: str) -> None:
     """Stop a job, and return when it has ended."""
-    if status(job)["state"] not in ENDED:
+    if account.result_of(partial(status, job))["state"] not in ENDED:
         subprocess.run(["systemctl", "stop", unit_of(job)], check=True)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import urllib.request
+from http.client import HTTPException
 
 from . import aws, configuration, layout
 from .configuration import MASTER_PAGE, MASTER_PORT, RUNTIME
@@ -72,10 +73,16 @@ def page(address: str, port: int, path: str = "/json/") -> dict:
     ------
     OSError
         When it does not answer.
+    ValueError
+        When the answer is not Spark's.
     """
+    url = f"http://{address}:{port}{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{address}:{port}{path}", timeout=10) as answer:
-        return json.loads(answer.read())
+    try:
+        with opener.open(url, timeout=10) as answer:
+            return json.loads(answer.read())
+    except (ValueError, HTTPException) as error:
+        raise ValueError(f"{url} is no page of Spark's: {error}") from None
 
 
 def workers(master: str) -> list[dict]:

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from . import aws, configuration, java, layout
+from . import aws, configuration, java, jobs, layout
 from .configuration import ACCOUNT, COMMAND, HOME, JAVA_HOME, SPARK_CONF, STATE, VENV
 
 FILES = HOME + "/boot"
@@ -60,10 +60,18 @@ def make_account() -> None:
         os.makedirs(STATE, exist_ok=True)
         options = ["--system", "--user-group", "--create-home", "--home-dir", home]
         subprocess.run(["useradd", *options, "--shell", "/bin/bash", ACCOUNT], check=True)
-    for folder in ("work", "jobs", "local"):
+    for folder in ("work", "local"):
         os.makedirs(f"{STATE}/{folder}", exist_ok=True)
-        shutil.chown(f"{STATE}/{folder}", ACCOUNT, ACCOUNT)
-        os.chmod(f"{STATE}/{folder}", 0o700)
+        give(f"{STATE}/{folder}", ACCOUNT, 0o700)
+    # Root's own, so that a job cannot put a link in the place of a directory.
+    os.makedirs(jobs.JOBS, exist_ok=True)
+    give(jobs.JOBS, "root", 0o750)
+
+
+def give(path: str, owner: str, mode: int) -> None:
+    """Let Spark's account use what is there, as its owner or as its group, and nobody else."""
+    shutil.chown(path, owner, ACCOUNT)
+    os.chmod(path, mode)
 
 
 def install_python(version: str) -> None:

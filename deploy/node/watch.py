@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from functools import partial
 
-from . import aws, jobs, joining
+from . import account, aws, configuration, jobs, joining
+from .attempts import attempt
 
 # Seconds between two looks; a spot notice comes two minutes ahead.
 SPOT_SECONDS = 5
 # Where the drivers' pages are: Spark takes the next port when one is in use.
 DRIVER_PAGES = range(4040, 4056)
 LOGIN_PROCESSES = "ssm-session-worker|sshd.*: .+@|runuser -u spark"
+# Gone after a restart of the machine, as the clock that it is about.
+LAST_WORK = configuration.RUNTIME + "/last-work"
+# For the copy of what lost jobs have written.
+REPORT_SECONDS = 600
 
 
 class Idleness:
@@ -22,30 +28,46 @@ class Idleness:
     Parameters
     ----------
     seconds : how long; None for never.
-    now : the time at the start, in seconds of any clock.
+    now : the time at the start, in seconds of a clock that goes on until the machine ends.
+    path : a file that keeps when there was work last, for a watch that begins again.
     """
 
-    def __init__(self, seconds: float | None, now: float) -> None:
-        self.seconds, self.since = seconds, now
+    def __init__(self, seconds: float | None, now: float, path: str) -> None:
+        self.seconds, self.path = seconds, path
+        self.since = now
+        if seconds is not None:
+            with contextlib.suppress(FileNotFoundError, ValueError), open(path) as file:
+                self.since = min(float(file.read()), now)
+            self._keep()
 
     def over(self, busy: bool, now: float) -> bool:
         """Whether the time is up, after a look that found the cluster busy or not."""
+        if self.seconds is None:
+            return False
         if busy:
             self.since = now
-        return self.seconds is not None and now - self.since >= self.seconds
+            self._keep()
+        return now - self.since >= self.seconds
+
+    def _keep(self) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        with open(self.path, "w") as file:
+            file.write(str(self.since))
 
 
 def running_tasks(address: str) -> int:
     """The tasks that the applications of this master's drivers run just now."""
+    return sum(attempt(partial(_tasks_of_driver, address, port)) or 0 for port in DRIVER_PAGES)
+
+
+def _tasks_of_driver(address: str, port: int) -> int:
     tasks = 0
-    for port in DRIVER_PAGES:
-        try:
-            applications = joining.page(address, port, "/api/v1/applications")
-            for application in applications:
-                path = f"/api/v1/applications/{application['id']}/executors"
-                tasks += sum(one["activeTasks"] for one in joining.page(address, port, path))
-        except OSError:
-            continue  # no driver has this port
+    try:
+        for application in joining.page(address, port, "/api/v1/applications"):
+            path = f"/api/v1/applications/{application['id']}/executors"
+            tasks += sum(one["activeTasks"] for one in joining.page(address, port, path))
+    except OSError:
+        pass  # no driver has this port, or not any more
     return tasks
 
 
@@ -56,12 +78,17 @@ def someone_is_logged_in() -> bool:
 
 
 def cluster_is_busy(address: str) -> bool:
-    """Whether a task runs, a job has not ended, or somebody is logged in."""
-    return (
-        any(about["state"] not in jobs.ENDED for about in jobs.all_jobs())
-        or someone_is_logged_in()
-        or running_tasks(address) > 0
-    )
+    """Whether a task runs, a job has not ended, or somebody is logged in.
+
+    A sign that cannot be had counts as none: else what is broken would keep the cluster for good.
+    """
+    signs = (_a_job_runs, someone_is_logged_in, lambda: running_tasks(address) > 0)
+    return any(attempt(sign) for sign in signs)
+
+
+def _a_job_runs() -> bool:
+    found = account.result_of(jobs.all_jobs)
+    return any(about["state"] not in jobs.ENDED for about in found)
 
 
 def is_ready(role: str, address: str, master: str) -> bool:
@@ -85,33 +112,31 @@ def end_cluster(services: aws.Services) -> None:
     subprocess.run(["systemctl", "poweroff"], check=True)
 
 
-def _forgiving(action: Callable[[], object]) -> None:
-    """One look must not end the watch: a service that is away will come back."""
-    try:
-        action()
-    except (aws.RequestError, OSError) as error:
-        print(f"sparknn-node: {error}", file=sys.stderr, flush=True)
-
-
 class Watch:
-    """One machine's watch; `look` is called every few seconds."""
+    """One machine's watch; `look` is called every few seconds.
+
+    Nothing that goes wrong in one look ends the watch: a service that is away will come back.
+    """
 
     def __init__(self, services: aws.Services) -> None:
         self.services = services
         self.role = services.settings["role"]
         self.address = aws.address()
-        self.idleness = Idleness(services.settings["idle_seconds"], time.monotonic())
+        # Workers go with their group.
+        seconds = services.settings["idle_seconds"] if self.role == "master" else None
+        self.idleness = Idleness(seconds, time.monotonic(), LAST_WORK)
         self.ready = self.noticed = False
 
     def look(self) -> None:
         """See what is new, and do what must be done."""
         if not self.ready:
-            _forgiving(self._report_when_ready)
+            attempt(self._report_when_ready)
         if self.role == "worker":
-            _forgiving(self._look_for_spot_notice)
+            attempt(self._look_for_spot_notice)
         else:
-            _forgiving(lambda: jobs.report_lost(self.services))
-            _forgiving(self._look_for_idleness)
+            report = partial(jobs.report_lost, self.services)
+            attempt(lambda: account.result_of(report, REPORT_SECONDS))
+            attempt(self._look_for_idleness)
 
     def _report_when_ready(self) -> None:
         if self.role == "master":
