@@ -22,6 +22,7 @@ from deploy.cluster import Cluster, record
 from deploy.errors import JobError, NoSuchClusterError, SettingsError
 from deploy.node import layout
 from deploy.s3 import Folder, file_digest
+from deploy.settings import check_conf, pairs
 
 __all__ = [
     "ENDED",
@@ -93,8 +94,10 @@ def submit(
     Raises
     ------
     SettingsError
-        If a path on S3 is outside what the cluster may touch, before anything starts.
+        If a path on S3 is outside what the cluster may touch, or a setting is one that `launch`
+        would refuse, before anything starts.
     """
+    check_conf(pairs(tuple(conf), "--conf"))
     master = cluster.running_master()
     noted = record(aws, cluster)
     if noted.get("checked", False):

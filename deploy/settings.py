@@ -13,11 +13,16 @@ from deploy.aws.network import check_address
 from deploy.aws.policy import Grants, parse_s3
 from deploy.errors import SettingsError
 
-__all__ = ["LaunchSettings", "pairs", "requirement_lines", "seconds"]
+__all__ = ["LaunchSettings", "check_conf", "pairs", "requirement_lines", "seconds"]
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Settings that launch itself makes and that would open what it closes.
-FORBIDDEN = re.compile(r"spark\.(authenticate|network\.crypto|io\.encryption|ssl)\b.*|.*secret.*")
+CLOSED = re.compile(r"spark\.(authenticate|network\.crypto|io\.encryption|ssl)\b")
+# Spark's own word for what it redacts; and values that are none for all that.
+SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
+NO_SECRET = re.compile(r"true|false|(?:[a-z]\w*\.){2,}[A-Z][\w$]*")
+# Options of Java's and of other programs within a value.
+ASSIGNED = re.compile(rf"(?:{SECRET.pattern})[\w.-]*=", re.IGNORECASE)
 PREFIX = re.compile(r"[\w.=@+-]+(/[\w.=@+-]+)*")
 
 
@@ -107,14 +112,7 @@ class LaunchSettings:
         for key in self.tags:
             if key.lower().startswith(("aws:", "sparknn:")) or key == "Name":
                 raise SettingsError(f"--tag {key}: AWS and sparknn set tags of this name")
-        for key in self.conf:
-            if not key.startswith("spark."):
-                raise SettingsError(f"--conf {key}: names of Spark's settings begin with spark.")
-            if FORBIDDEN.fullmatch(key):
-                raise SettingsError(
-                    f"--conf {key}: authentication and encryption are always on, with a secret "
-                    "made at launch; no secret belongs among the options"
-                )
+        check_conf(self.conf)
 
     @property
     def least(self) -> int:
@@ -129,6 +127,32 @@ class LaunchSettings:
     def deadline(self) -> int | None:
         """Return when the cluster is to end, counted from now, in seconds since the epoch."""
         return None if self.auto_terminate is None else int(time.time()) + self.auto_terminate
+
+
+def check_conf(conf: Mapping[str, str]) -> None:
+    """Check settings of Spark's that are asked for, at launch or for a job.
+
+    They travel in user data, commands, logs and objects, where a secret would be read.
+
+    Raises
+    ------
+    SettingsError
+        If one is not Spark's, opens what launch closes, or looks like a secret.
+    """
+    for key, value in conf.items():
+        if not key.startswith("spark."):
+            raise SettingsError(f"--conf {key}: names of Spark's settings begin with spark.")
+        if CLOSED.match(key):
+            raise SettingsError(
+                f"--conf {key}: authentication and encryption are always on, with a secret made "
+                "at launch: leave it out"
+            )
+        if (SECRET.search(key) and not NO_SECRET.fullmatch(value)) or ASSIGNED.search(value):
+            raise SettingsError(
+                f"--conf {key} looks like a secret, and options are no place for one: machines "
+                "get at S3 by their role (--read, --write), and a job fetches other secrets by "
+                "itself, where the role in an --instance-profile of yours lets it"
+            )
 
 
 def seconds(text: str) -> int | None:

@@ -106,7 +106,9 @@ def test_the_machines_join_and_their_secret_is_nowhere_but_in_one_file(lab, mach
     for host in machines:
         found = host.run("stat -c '%a %U' /etc/sparknn/spark/spark-defaults.conf").stdout
         assert found == "600 spark\n"
-        assert host.run("stat -c '%a %U %G' /var/lib/sparknn/jobs").stdout == "750 root spark\n"
+        paths = "/etc/sparknn/settings.json /var/lib/sparknn/jobs"
+        found = host.run(f"stat -c '%a %U %G' {paths}").stdout
+        assert found == "640 root spark\n750 root spark\n"
         running = processes(host)
         assert "org.apache.spark.deploy" in running and SECRET not in running
         elsewhere = "grep -rl --exclude=spark-defaults.conf {} /etc /opt/sparknn/node.pyz /var/log"

@@ -57,18 +57,69 @@ def test_durations_pairs_and_requirements_are_read(tmp_path: Path) -> None:
         {"ssh_from": ("203.0.113.7/32",)},
         {"ssh_from": ("nonsense",), "key_name": "mine"},
         {"tags": {"sparknn:cluster": "other"}},
-        {"conf": {"spark.authenticate.secret": "x"}},
-        {"conf": {"spark.authenticate": "false"}},
-        {"conf": {"spark.network.crypto.enabled": "false"}},
-        {"conf": {"hadoop.x": "1"}},
         {"prefix": "../up up"},
         {"grants": Grants(("data/in",))},
         {"grants": Grants(("s3://data/*",))},
     ],
 )
-def test_settings_that_cannot_be_or_would_open_a_door_are_refused(more: dict[str, Any]) -> None:
+def test_settings_that_cannot_be_are_refused(more: dict[str, Any]) -> None:
     with pytest.raises(errors.SettingsError):
         LaunchSettings("one", BUCKET, **more)
+
+
+REFUSED = [
+    ("spark.authenticate.secret", "hush"),
+    ("spark.authenticate", "false"),
+    ("spark.network.crypto.enabled", "false"),
+    ("spark.io.encryption.enabled", "false"),
+    ("spark.ssl.enabled", "true"),
+    ("spark.hadoop.fs.s3a.secret.key", "hush"),
+    ("spark.hadoop.fs.s3a.access.key", "AKIAHUSH"),
+    ("spark.hadoop.fs.s3a.session.token", "hush"),
+    ("spark.hadoop.javax.jdo.option.ConnectionPassword", "hush"),
+    ("spark.executorEnv.AWS_SECRET_ACCESS_KEY", "hush"),
+    ("spark.driver.extraJavaOptions", "-Xss4m -Djavax.net.ssl.keyStorePassword=hush"),
+    ("spark.driver.extraJavaOptions", "-Daws.secretKey=hush"),
+    ("hadoop.x", "hush"),
+]
+
+
+def test_launch_and_submit_refuse_secrets_and_what_would_open_a_door(
+    aws: Aws, endpoint: str, tmp_path: Path
+) -> None:
+    launched(aws, endpoint)
+    cluster = clusters.find(aws, "one")
+    script = tmp_path / "job.py"
+    script.touch()
+    for key, value in REFUSED:
+        with pytest.raises(errors.SettingsError, match=f"--conf {key}") as at_launch:
+            LaunchSettings("one", BUCKET, conf={key: value})
+        with pytest.raises(errors.SettingsError) as at_submit:
+            jobs.submit(aws, cluster, script, [], conf=[f"{key}={value}"])
+        assert str(at_submit.value) == str(at_launch.value)
+        assert "hush" not in str(at_launch.value).lower()
+    assert list(Folder(aws, BUCKET, "sparknn/one/run").find()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spark.executor.cores", "4"),
+        ("spark.redaction.regex", "(?i)secret|password|token|access[.]?key|credential"),
+        (
+            "spark.hadoop.fs.s3a.aws.credentials.provider",
+            "software.amazon.awssdk.auth.credentials.WebIdentityTokenFileCredentialsProvider",
+        ),
+        (
+            "spark.hadoop.fs.s3a.delegation.token.binding",
+            "org.apache.hadoop.fs.s3a.auth.delegation.SessionTokenBinding",
+        ),
+        ("spark.hadoop.mapreduce.job.complete.cancel.delegation.tokens", "false"),
+        ("spark.driver.extraJavaOptions", "-Xss4m -Dx=1"),
+    ],
+)
+def test_settings_that_only_sound_like_secrets_are_taken(key: str, value: str) -> None:
+    assert LaunchSettings("one", BUCKET, conf={key: value}).conf == {key: value}
 
 
 def test_prices_grow_with_size_and_say_what_they_lack() -> None:

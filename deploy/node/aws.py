@@ -274,7 +274,7 @@ def boot(role: str, settings: Mapping[str, Any]) -> None:
         key = f"{settings['prefix']}/boot/{name}".lstrip("/")
         sha256 = settings["files"][name]
         patiently(lambda: services.download(key, PROGRAM, sha256), 120)
-        with open(SETTINGS, "w") as file:
+        with open(os.open(SETTINGS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(dict(settings, role=role), file)
     except Exception as error:
         give_up(services, role, error)

@@ -66,6 +66,8 @@ def make_account() -> None:
     # Root's own, so that a job cannot put a link in the place of a directory.
     os.makedirs(jobs.JOBS, exist_ok=True)
     give(jobs.JOBS, "root", 0o750)
+    # Jobs copy their logs by themselves.
+    give(aws.SETTINGS, "root", 0o640)
 
 
 def give(path: str, owner: str, mode: int) -> None:
