@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ from deploy.errors import JobError, NoSuchClusterError, SettingsError
 from deploy.node import layout
 from deploy.s3 import Folder, file_digest
 from deploy.settings import check_conf, pairs
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 __all__ = [
     "ENDED",
@@ -44,18 +51,19 @@ ENDED = ("finished", "failed", "killed", "lost")
 POLL_SECONDS = 3.0
 # The machines write a job's status every ten seconds.
 SILENT_SECONDS = 120.0
-S3_PATH = re.compile(r"(?:^|=|,)(s3[an]?://[^,\s]+)")
+S3_PATH = re.compile(r"(?:^|=|,)(s3[an]?://[^,]+)")
 WRITING = re.compile(r"--(output|checkpoint|metrics|save|write|history)[\w-]*")
 
 
-def check_paths(arguments: Sequence[str], grants: Grants) -> None:
+def check_paths(arguments: Sequence[str], grants: Grants, files: Sequence[Path] = ()) -> None:
     """Raise SettingsError for paths on S3 among a job's arguments that the machines may not touch.
 
-    What follows an option such as --output or --checkpoint-dir is written, the rest read.
+    What follows an option such as --output or --checkpoint-dir is written, the rest read. Those
+    in a TOML file after --config, which is among the job's files, count like the others.
     """
     problems = []
     option = ""
-    for argument in arguments:
+    for argument in [*arguments, *_configured(arguments, files)]:
         option = argument.partition("=")[0] if argument.startswith("-") else option
         writing = bool(WRITING.fullmatch(option))
         for path in S3_PATH.findall(argument):
@@ -73,6 +81,25 @@ def check_paths(arguments: Sequence[str], grants: Grants) -> None:
             f"{'; '.join(problems)}: launched with {' '.join(granted) or 'no --read or --write'}; "
             "launch a cluster that names the path with --read or --write"
         )
+
+
+def _configured(arguments: Sequence[str], files: Sequence[Path]) -> list[str]:
+    """Return what stands in a TOML file after --config, as arguments."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    found = []
+    for option, name in pairwise(words):
+        if option != "--config" or not name.endswith(".toml") or name.startswith("/"):
+            continue
+        handed = [path for path in files if path.name == Path(name).name]
+        if not handed:
+            raise SettingsError(f"--config {name}: hand the file over, with --file {name}")
+        try:
+            values = tomllib.loads(handed[0].read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"--config {name}: {error}") from None
+        for key, value in values.items():
+            found += [f"--{key}={one}" for one in (value if isinstance(value, list) else [value])]
+    return found
 
 
 def submit(
@@ -101,7 +128,7 @@ def submit(
     master = cluster.running_master()
     noted = record(aws, cluster)
     if noted.get("checked", False):
-        check_paths(arguments, Grants(tuple(noted["read"]), tuple(noted["write"])))
+        check_paths(arguments, Grants(tuple(noted["read"]), tuple(noted["write"])), files)
     names = [path.name for path in (script, *files)]
     if len(set(names)) < len(names):
         raise SettingsError("two files of a job have one name: rename one")

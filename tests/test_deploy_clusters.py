@@ -276,3 +276,6 @@ def test_run_destroys_the_cluster_and_ends_with_the_jobs_status(
     assert inventory(aws)["instances"] == before["instances"]
     refused = run("run", "one", script, *words, "--", "--input", "s3a://other/in")
     assert "s3a://other/in may not be read" in error(refused, 2)
+    (tmp_path / "job.toml").write_text('input = "s3a://other/in"')
+    refused = run("run", "one", script, *words, "--file", "job.toml", "--", "--config", "job.toml")
+    assert "s3a://other/in may not be read" in error(refused, 2)

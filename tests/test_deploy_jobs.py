@@ -186,6 +186,37 @@ def test_a_jobs_paths_are_checked_against_what_was_granted() -> None:
     assert parse_s3("s3a://b/k/") == ("b", "k")
 
 
+def test_spaces_are_part_of_a_path_and_commas_end_it() -> None:
+    grants = Grants(("s3://data/my in", "s3://data/b"))
+    jobs.check_paths(["--input", "s3a://data/my in/x y.csv,s3a://data/b"], grants)
+    for path in ("s3a://data/b c/x", "s3a://data/b,s3a://data/c d", "s3a://data/my"):
+        with pytest.raises(errors.SettingsError, match=f"{path.split(',')[-1]} may not be read"):
+            jobs.check_paths([f"--input={path}"], grants)
+
+
+def test_paths_in_a_file_of_options_are_checked_too(tmp_path: Path) -> None:
+    grants = Grants(("s3://data/in",), ("s3://data/out",))
+    path = tmp_path / "job.toml"
+    for text, message in (
+        ('input = "s3a://data/in"\noutput = "s3a://data/out/m"\nhidden = [3, 2]', None),
+        ('input = "s3a://other/in"', "s3a://other/in may not be read"),
+        ('output = "s3a://data/in/m"', "s3a://data/in/m may not be written"),
+        ('save = ["s3a://data/out", "s3a://data/in/x y"]', "x y may not be written"),
+        ("input = ", "job.toml: "),
+    ):
+        path.write_text(text)
+        for arguments in (["--config", "job.toml"], ["--overwrite", "--config=./job.toml"]):
+            if message is None:
+                jobs.check_paths(arguments, grants, [path])
+                continue
+            with pytest.raises(errors.SettingsError, match=message):
+                jobs.check_paths(arguments, grants, [path])
+    with pytest.raises(errors.SettingsError, match=r"--file job\.toml"):
+        jobs.check_paths(["--config", "job.toml"], grants)
+    # What scripts of others call by that name is theirs.
+    jobs.check_paths(["--config", "prod", "--config", "/etc/job.toml"], grants)
+
+
 def test_a_path_outside_is_refused_before_anything_starts(
     aws: Aws, endpoint: str, tmp_path: Path
 ) -> None:

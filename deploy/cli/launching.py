@@ -175,7 +175,7 @@ def register(group: click.Group) -> None:
         """
         settings = settings_of(name, options)
         if settings.instance_profile is None:
-            jobs.check_paths(arguments, settings.grants)
+            jobs.check_paths(arguments, settings.grants, files)
         made = make_plan(call.aws, settings)
         call.say(f"{name}: {made.price()}")
         with ends_by_signal():
