@@ -14,6 +14,7 @@ from deploy.aws.session import Aws, translated
 from deploy.errors import CapacityError, NoSuchClusterError, RemoteError, StateError
 from deploy.launch import POLL_SECONDS, ready_machines
 from deploy.names import BUCKET, CLUSTER, LAUNCH, PREFIX, Names
+from deploy.node.watch import LETTING_GO_SECONDS
 from deploy.s3 import Folder
 from deploy.ssm import on_machines
 
@@ -238,7 +239,8 @@ def wait_for_workers(
 def remove_workers(aws: Aws, cluster: Cluster, count: int, say: Say, force: bool) -> int:
     """Take workers out, the youngest first, once Spark has let go of them.
 
-    force: also those that do not answer. Returns how many the group then has.
+    A worker that runs tasks still after four minutes goes all the same. force: also those that do
+    not answer. Returns how many the group then has.
 
     Raises
     ------
@@ -262,24 +264,24 @@ def remove_workers(aws: Aws, cluster: Cluster, count: int, say: Say, force: bool
     going = present[len(present) - max(0, count - (workers.desired - len(present))) :]
     answering = [one.id for one in going if one.state == "running"]
     if answering:
-        say(f"decommissioning {len(answering)} workers")
-        _decommission(aws, answering, force)
+        say(f"decommissioning {len(answering)} workers, for {LETTING_GO_SECONDS} s at most")
+        for late in _decommission(aws, answering, force):
+            say(late)
     left = workers.desired - count
     group.release(aws, cluster.names, [one.id for one in going], left)
     return left
 
 
-def _decommission(aws: Aws, workers: Sequence[str], force: bool) -> None:
-    failed = [
-        answer
-        for answer in on_machines(aws, workers, ["decommission"], seconds=300)
-        if answer.status != 0
-    ]
+def _decommission(aws: Aws, workers: Sequence[str], force: bool) -> list[str]:
+    """Return a line for each worker that Spark has not let go of in time."""
+    answers = on_machines(aws, workers, ["decommission"], seconds=LETTING_GO_SECONDS + 60)
+    failed = [answer for answer in answers if answer.status != 0]
     if failed and not force:
         raise RemoteError(
             f"{failed[0].machine} could not be decommissioned ({failed[0].problem}): try again, "
             "or remove it with --force, which loses what it holds"
         )
+    return [f"{one.machine} {one.output.strip()}" for one in answers if one.output.strip()]
 
 
 def stop(aws: Aws, cluster: Cluster) -> None:

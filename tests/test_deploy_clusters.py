@@ -125,11 +125,15 @@ def test_workers_are_added_removed_stopped_and_brought_back(
 
     def on_machines(aws: Aws, machines: list[str], words: list[str], seconds: int) -> list[Any]:
         told.append((machines, words))
-        return [ssm.Answer(machine, 0, "", "", "Success") for machine in machines]
+        # What a machine prints that Spark has not let go of in time.
+        said = ["late\n", *[""] * len(machines)]
+        return [ssm.Answer(machine, 0, said.pop(0), "", "Success") for machine in machines]
 
     monkeypatch.setattr("deploy.cluster.on_machines", on_machines)
-    assert answer(run("remove-workers", "one", "2", "--yes", "--json"))["workers"] == 2
+    removed = run("remove-workers", "one", "2", "--yes", "--json")
+    assert answer(removed)["workers"] == 2
     ((machines, words),) = told
+    assert f"{machines[0]} late" in removed.stderr and machines[1] not in removed.stderr
     assert words == ["decommission"] and len(machines) == 2
     left = {one.id for one in instances.find(aws, names("one")) if one.role == "worker"}
     assert left == {one.id for one in workers} - set(machines)

@@ -211,6 +211,29 @@ def test_a_spot_notice_in_mid_fit_leaves_the_weights_unchanged(lab, machines, tr
     np.testing.assert_array_equal(found, expected)
 
 
+SLEEPER = """\
+import time
+from pyspark.sql import SparkSession
+
+context = SparkSession.builder.getOrCreate().sparkContext
+print('{"slept": %d}' % context.parallelize([15], 1).map(lambda s: time.sleep(s) or s).sum())
+"""
+
+
+def test_a_decommissioned_worker_is_let_go_of_when_its_last_task_has_ended(lab, machines, tmp_path):
+    # The other one has had its notice.
+    master, worker, _ = machines
+    script = tmp_path / "sleep.py"
+    script.write_text(SLEEPER)
+    lab.submit(master, "sleeping", script)
+    until(lambda: "Starting task 0.0" in lab.output(master, "sleeping"), PATIENCE)
+    assert "CoarseGrainedExecutorBackend" in processes(worker)
+    assert worker.run("sparknn-node decommission").stdout == ""
+    assert "CoarseGrainedExecutorBackend" not in processes(worker)
+    about = lab.wait(master, "sleeping")
+    assert about["result"] == {"slept": 15}, lab.output(master, "sleeping")
+
+
 def weights(lab, job, folder):
     """A saved perceptron's weights, fetched from the bucket."""
     for key in lab.keys(f"output/{job}/"):

@@ -613,12 +613,44 @@ def test_a_notice_decommissions_once_and_a_look_that_fails_does_not_end_the_watc
 
     asked = []
     monkeypatch.setattr(aws, "metadata", metadata)
-    monkeypatch.setattr(watch, "decommission", lambda: asked.append(len(notices)))
+    monkeypatch.setattr(watch.subprocess, "run", lambda command, **_: asked.append(len(notices)))
+    # There is no time to wait for Spark: two minutes, in which the watch has other things to do.
+    monkeypatch.setattr(watch, "wait_until_let_go", None)
     one = watch.Watch(Bucket(role="worker", idle_seconds=5))
     one.ready = True
     for _ in range(4):
         one.look()
     assert asked == [1]
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_decommissioning_ends_when_the_worker_has_no_executor_or_time_is_up(
+    lets_go, monkeypatch, capsys
+):
+    pages = [{"executors": [{}, {}]}, OSError("busy"), {"executors": [{}]}]
+    pages += [{"executors": []}] * lets_go
+    clock, asked = [0.0], []
+
+    def page(address, port):
+        asked.append((address, port))
+        answer = pages.pop(0) if len(pages) > 1 else pages[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(watch, "decommission", lambda: asked.append("signal"))
+    monkeypatch.setattr(joining, "page", page)
+    monkeypatch.setattr(aws, "address", lambda: "10.0.0.2")
+    monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch.time, "sleep", lambda s: clock.append(clock.pop() + s))
+    assert __main__.run(__main__.parse(["decommission"]), Bucket()) == 0
+    assert asked[:2] == ["signal", ("10.0.0.2", configuration.WORKER_PAGE)]
+    said = capsys.readouterr().out
+    if lets_go:
+        assert (len(asked), said) == (5, "")
+    else:
+        assert "executors still" in said
+        assert watch.LETTING_GO_SECONDS <= clock[0] < 300
 
 
 def test_java_is_not_asked_for_the_module_that_it_does_not_have(tmp_path):

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     add("disks", help="mount instance-store disks (systemd does, at every boot)")
     add("join", help="find the master (systemd does, before a worker)")
     add("watch", help="watch this machine (systemd does)")
-    add("decommission", help="have this worker take no more tasks")
+    add("decommission", help="have Spark let go of this worker, and wait for it")
     add("shell", help="pyspark on the cluster; its arguments come after --")
     fetch = add("fetch", help="fetch an object of the cluster's bucket to a file")
     fetch.add_argument("key")
@@ -100,6 +100,8 @@ def machine(command: str, services: aws.Services) -> None:
         watch.watch(services)
     elif command == "decommission":
         watch.decommission()
+        if not watch.wait_until_let_go(aws.address()):
+            print(f"has executors still, after {watch.LETTING_GO_SECONDS} s")
 
 
 def shell(arguments: list[str]) -> None:

@@ -16,6 +16,8 @@ SPOT_SECONDS = 5
 # Where the drivers' pages are: Spark takes the next port when one is in use.
 DRIVER_PAGES = range(4040, 4056)
 LOGIN_PROCESSES = "ssm-session-worker|sshd.*: .+@|runuser -u spark"
+# For Spark to let go of a worker that is to be removed.
+LETTING_GO_SECONDS = 240
 # Gone after a restart of the machine, as the clock that it is about.
 LAST_WORK = configuration.RUNTIME + "/last-work"
 # For the copy of what lost jobs have written.
@@ -104,6 +106,22 @@ def decommission() -> None:
     """Have this machine's worker take no more tasks, and tell the drivers that it goes."""
     command = ["systemctl", "kill", "--signal=SIGPWR", "--kill-whom=main"]
     subprocess.run([*command, "sparknn-worker.service"], check=True)
+
+
+def wait_until_let_go(address: str) -> bool:
+    """Wait until a decommissioned worker has no executor, or time is up; whether it has none.
+
+    An executor ends when its last task has, and when others have what its shuffles have written.
+    """
+    until = time.monotonic() + LETTING_GO_SECONDS
+    while True:
+        # One that does not answer is busy, or begins again.
+        with contextlib.suppress(OSError):
+            if not joining.page(address, configuration.WORKER_PAGE)["executors"]:
+                return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(2)
 
 
 def end_cluster(services: aws.Services) -> None:
