@@ -203,6 +203,8 @@ def test_a_watch_that_begins_again_goes_on_counting_idleness(tmp_path):
     idle = watch.Idleness(60, 150, path)
     assert not idle.over(busy=False, now=199)
     assert idle.over(busy=False, now=200)
+    # Where nothing can be kept, a watch counts for itself.
+    assert watch.Idleness(60, 0, str(tmp_path / "last-work" / "x")).over(busy=False, now=60)
     for broken in ("", "300"):
         Path(path).write_text(broken)
         assert not watch.Idleness(60, 200, path).over(busy=False, now=259)
@@ -450,6 +452,16 @@ def test_a_job_whose_unit_is_gone_is_reported_lost_but_not_while_it_starts(
     assert json.loads((folder / "status.json").read_text())["state"] == said
     keys = ["sparknn/night/logs/j/status.json"] if said == "lost" else []
     assert bucket.writes == keys
+
+
+def test_a_lost_job_whose_end_cannot_be_told_is_told_at_the_next_look(tmp_path, monkeypatch):
+    job_folder(tmp_path, monkeypatch, submitted=1)
+    monkeypatch.setattr(jobs, "_unit_is_active", lambda job: False)
+    bucket = BrokenBucket(None, OSError("away"))
+    jobs.report_lost(bucket)
+    assert "sparknn/night/logs/j/status.json" not in bucket.objects
+    jobs.report_lost(bucket)
+    assert json.loads(bucket.objects["sparknn/night/logs/j/status.json"])["state"] == "lost"
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")

@@ -164,7 +164,10 @@ def _report_where_lost(services: aws.Services, about: Mapping) -> None:
     # A job that has just been submitted has no unit for a moment.
     young = time.time() - about["submitted"] < LOST_SECONDS
     if about["state"] == "lost" and not young and _read(folder + "/status.json") != about:
-        _copy(Copier(services, about["job"], folder), about)
+        copier = Copier(services, about["job"], folder)
+        attempt(copier.copy, LAST_ATTEMPTS)
+        # Where this fails it is tried again at the next look.
+        services.put(copier.status_key, json.dumps(about).encode())
         write_status(folder, about)
 
 

@@ -38,9 +38,9 @@ class Idleness:
         self.seconds, self.path = seconds, path
         self.since = now
         if seconds is not None:
-            with contextlib.suppress(FileNotFoundError, ValueError), open(path) as file:
+            with contextlib.suppress(OSError, ValueError), open(path) as file:
                 self.since = min(float(file.read()), now)
-            self._keep()
+            attempt(self._keep)
 
     def over(self, busy: bool, now: float) -> bool:
         """Whether the time is up, after a look that found the cluster busy or not."""
@@ -48,7 +48,7 @@ class Idleness:
             return False
         if busy:
             self.since = now
-            self._keep()
+            attempt(self._keep)
         return now - self.since >= self.seconds
 
     def _keep(self) -> None:
@@ -153,7 +153,7 @@ class Watch:
             attempt(self._look_for_spot_notice)
         else:
             report = partial(jobs.report_lost, self.services)
-            attempt(lambda: account.result_of(report, REPORT_SECONDS))
+            attempt(partial(account.result_of, report, REPORT_SECONDS))
             attempt(self._look_for_idleness)
 
     def _report_when_ready(self) -> None:
