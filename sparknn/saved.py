@@ -16,6 +16,7 @@ from pyarrow import parquet as pq
 from sparknn.errors import IncompleteError
 
 __all__ = [
+    "BAD",
     "MARKER",
     "NEW",
     "OLD",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 MARKER = "_COMPLETE"
+BAD = ".bad"
+"""After a path in the name of where the bad lines of its job's input go."""
 NEW, OLD, TRIAL = ".new-", ".old-", ".trial-"
 """Between a path and a run in the names of what that run is to put there, of what was there, and of
 a file that tells whether anything can be written there."""

@@ -200,8 +200,8 @@ def test_users_data_is_granted_only_where_named(aws: Aws, endpoint: str) -> None
     found = statements(make_plan(aws, settings(endpoint, grants=grants)))
     base = "arn:aws:s3:::data"
     assert found["ReadData"]["Resource"] == [f"{base}/in", f"{base}/in/*"]
-    # What jobs write beside their output before that takes its place, too.
-    written = [f"{base}/out{end}" for end in ("", "/*", ".new-*", ".trial-*")]
+    # What jobs write beside their output, too.
+    written = [f"{base}/out{end}" for end in ("", "/*", ".bad*", ".new-*", ".trial-*")]
     assert found["WriteData"]["Resource"] == written
     assert found["ReadData"]["Action"] == ["s3:GetObject"]
 

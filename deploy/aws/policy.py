@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import SettingsError
-from sparknn.saved import NEW, TRIAL
+from sparknn.saved import BAD, NEW, TRIAL
 
 __all__ = ["TRUST", "Grants", "idle_statement", "machine_policy", "parse_s3"]
 
@@ -65,7 +65,8 @@ class Grants:
     """Users' data that the machines may touch: addresses such as s3://bucket/path.
 
     What may be written may be read, too. A path stands for itself and for all that is below it;
-    one that may be written also for what a job writes beside it before that takes its place.
+    one that may be written also for what a job writes beside it: what is to take its place, and the
+    bad lines of its input.
     """
 
     read: tuple[str, ...] = ()
@@ -125,7 +126,7 @@ def _data(partition: str, grants: Grants) -> list[dict[str, Any]]:
             base = f"arn:{partition}:s3:::{bucket}"
             resources += [f"{base}/{key}", f"{base}/{key}/*"] if key else [f"{base}/*"]
             if key and urls is grants.write:
-                resources += [f"{base}/{key}{mark}*" for mark in (NEW, TRIAL)]
+                resources += [f"{base}/{key}{mark}*" for mark in (BAD, NEW, TRIAL)]
         if resources:
             statements.append(_statement(sid, actions, resources))
     buckets = sorted({parse_s3(url)[0] for url in (*grants.read, *grants.write)})

@@ -14,6 +14,7 @@ from sparknn.cli.outputs import write_aside
 from sparknn.cli.session import say
 from sparknn.cli.text_batches import FAULT, FAULT_TYPE
 from sparknn.errors import InvalidDataError
+from sparknn.saved import BAD
 from sparknn.schema import quoted
 
 __all__ = [
@@ -151,7 +152,7 @@ def as_faults(rows: DataFrame, path: str, reason: str) -> DataFrame:
 
 def bad_path(output: str) -> str:
     """Return where the bad lines of a job with this output are written."""
-    return f"{output.rstrip('/')}.bad"
+    return f"{output.rstrip('/')}{BAD}"
 
 
 def write_quarantine(
