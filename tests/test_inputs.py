@@ -16,9 +16,11 @@ from sparknn.cli.column_kinds import Column, decide, is_number, numbers_of, tall
 from sparknn.cli.formats import BadFileError, kind_of
 from sparknn.cli.headers import agreed_header, delimiter_of, looks_like_names, names_of
 from sparknn.cli.lines import Dialect, Parsed, parse, parse_whole, typed
+from sparknn.cli.text_batches import of_lines
 from sparknn.errors import InvalidDataError
 
 PLAIN = Dialect(("a", "b", "c"))
+BARE = replace(PLAIN, header=False)
 
 
 def cells(parsed: Parsed) -> list[list]:
@@ -56,8 +58,29 @@ def test_lines_become_cells_and_faults_with_their_numbers() -> None:
     ]
 
 
-def test_a_later_piece_of_a_file_has_no_header() -> None:
-    assert cells(parse([b"a,b,c"], 7, PLAIN)) == [["a", "b", "c"]]
+@pytest.mark.parametrize("blank", [0, 1, 3])
+def test_the_header_is_the_first_line_that_holds_something_wherever_pieces_end(blank: int) -> None:
+    """Each of two files that begin with blank lines, in pieces of one line; then a later split."""
+    lines = [*[b" "] * blank, b"a,b,c", b"1,2,3", b"", b"a,b,c"]
+    files = [*["file:/x"] * len(lines), *["file:/y"] * len(lines), "file:/y"]
+    starts = [*[0] * (len(files) - 1), 512]
+    texts = pa.array([*lines, *lines, b"a,b,c"], pa.binary())
+    rows = pa.record_batch([texts, files, starts], ["value", "file", "start"])
+    parts = list(of_lines([rows.slice(at, 1) for at in range(len(files))], PLAIN, None))
+    found = [(part.file, *cells(part.parsed), *part.parsed.lines) for part in parts]
+    assert [each for each in found if len(each) > 1] == [
+        ("/x", [1, 2, 3], blank + 2),
+        ("/x", ["a", "b", "c"], blank + 4),
+        ("/y", [1, 2, 3], blank + 2),
+        ("/y", ["a", "b", "c"], blank + 4),
+        ("/y", ["a", "b", "c"], 2),
+    ]
+    assert sum(part.parsed.blank for part in parts) == 2 * blank + 2
+    for tab in (",", "\t"):
+        content = b"\n".join([b"\xef\xbb\xbf" + lines[0], *lines[1:]]).replace(b",", tab.encode())
+        parsed = whole(content, replace(PLAIN, delimiter=tab))
+        assert cells(parsed) == [[1, 2, 3], ["a", "b", "c"]]
+        assert (parsed.lines, parsed.blank) == ([blank + 2, blank + 4], blank + 1)
 
 
 def test_arrow_and_the_csv_module_take_the_same_rows_apart_alike() -> None:
@@ -70,15 +93,15 @@ def test_arrow_and_the_csv_module_take_the_same_rows_apart_alike() -> None:
 
 
 def test_bytes_that_are_no_text_are_a_bad_line() -> None:
-    (fault,) = parse([b"\xff,1,2"], 2, PLAIN).faults
+    (fault,) = parse([b"\xff,1,2"], 2, BARE).faults
     assert (fault.line, fault.reason) == (2, "not UTF-8")
     (fault,) = whole(b"a,b,c\n\xff,1,2\n", PLAIN).faults
     assert (fault.line, fault.reason) == (2, "not UTF-8")
 
 
 def test_a_quote_that_stays_open_is_noticed() -> None:
-    assert parse([b'1,2,"x'], 2, PLAIN).broken
-    assert not parse([b'1,2,"x"', b'5" pipe,3,4'], 2, PLAIN).broken
+    assert parse([b'1,2,"x'], 2, BARE).broken
+    assert not parse([b'1,2,"x"', b'5" pipe,3,4'], 2, BARE).broken
 
 
 def test_quoted_line_breaks_are_rows_with_multiline_and_bad_lines_without() -> None:
@@ -114,7 +137,7 @@ def test_numbers_that_come_as_numbers_have_the_same_faults_as_text() -> None:
     lines = [b"1,2.5,7", b"1.5,2,7", b"3,,7"]
     odd = {"inf": b"4,inf,7", "quoted": b'"4",x,7', "short": b"4"}
     for reason, line in {"none": b"4,1,7", **odd}.items():
-        good = typed(parse([*lines, line], 1, replace(PLAIN, header=False), columns), columns)
+        good = typed(parse([*lines, line], 1, BARE, columns), columns)
         assert [column.to_pylist()[:2] for column in good.columns] == [
             [1, 3],
             [2.5, None],
@@ -178,7 +201,7 @@ def test_kinds_follow_from_cells_unless_said() -> None:
 def test_cells_of_another_kind_make_their_rows_bad() -> None:
     columns = [Column("p", "numbers", 3), Column("n", "integer"), Column("w", "word")]
     lines = [b"1 2 3,4,x", b"1 2,4,y", b",4.5,y", b"1 2 q,4,", b" 7 8  9 ,,"]
-    good = typed(parse(lines, 2, PLAIN, columns), columns)
+    good = typed(parse(lines, 2, BARE, columns), columns)
     assert [column.to_pylist() for column in good.columns] == [
         [[1, 2, 3], [7, 8, 9]],
         [4, None],

@@ -48,10 +48,10 @@ QUOTED_BREAK = "a quoted line break: --multiline reads such rows"
 class Dialect:
     """How lines are written.
 
-    names: of the columns. header: whether files begin with a line of names. delimiter: one
-    character; " " stands for any white space, and lines have no quotes then. nulls: what stands
-    for a missing value beside an empty cell. multiline: rows may have quoted line breaks.
-    skipped: a regular expression; lines in which it is found are left out.
+    names: of the columns. header: whether the first line that holds something is one of names.
+    delimiter: one character; " " stands for any white space, and lines have no quotes then.
+    nulls: what stands for a missing value beside an empty cell. multiline: rows may have quoted
+    line breaks. skipped: a regular expression; lines in which it is found are left out.
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,8 @@ class Parsed:
     """Rows as columns of text or numbers, null where a cell is empty, with their lines' numbers.
 
     texts: the lines themselves. blank, matched: lines that hold nothing, and those left out on
-    request. broken: whether a quoted cell goes on over the end of a line.
+    request. broken: whether a quoted cell goes on over the end of a line. headless: whether the
+    line of names is still to come.
     """
 
     cells: list[pa.Array]
@@ -85,6 +86,7 @@ class Parsed:
     blank: int = 0
     matched: int = 0
     broken: bool = False
+    headless: bool = False
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -105,15 +107,15 @@ def parse(
     columns: what they are, where that is known; cells of numbers may come as such then. Else
     those that look like it do.
     """
-    result = Parsed([], [])
+    result = Parsed([], [], headless=dialect.header)
     kept: list[bytes] = []
     pattern = re.compile(dialect.skipped.encode()) if dialect.skipped else None
     for number, line in enumerate(lines, first):
         if number == 1:
             line = line.removeprefix(BOM)
-            if dialect.header:
-                continue
-        if not line or (line.isspace() and dialect.delimiter != "\t"):
+        if result.headless and line.strip():
+            result.headless = False
+        elif result.headless or not line or (line.isspace() and dialect.delimiter != "\t"):
             result.blank += 1
         elif pattern and pattern.search(line):
             result.matched += 1
@@ -240,7 +242,7 @@ def parse_whole(content: bytes, dialect: Dialect) -> Iterator[Parsed]:
     text = content.removeprefix(BOM).decode("utf-8", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter)
     result, rows = Parsed([], []), []
-    ended = 0
+    headless, ended = dialect.header, 0
     while True:
         try:
             record = next(reader, None)
@@ -251,11 +253,12 @@ def parse_whole(content: bytes, dialect: Dialect) -> Iterator[Parsed]:
         if record is None:
             break
         start, lines, ended = ended + 1, reader.line_num - ended, reader.line_num
-        if start == 1 and dialect.header:
-            continue
         shown = dialect.delimiter.join(record)
+        if headless and shown.strip():
+            headless = False
+            continue
         # A line of nothing but delimiters is a row whose cells are all missing.
-        if len(record) <= 1 and not shown.strip():
+        if (headless or len(record) <= 1) and not shown.strip():
             result.blank += 1
             continue
         if pattern and pattern.search(shown):

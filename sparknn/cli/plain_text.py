@@ -203,8 +203,16 @@ def _plain_lines(text: bytes, dialect: Dialect, first: bool) -> bytes:
     if first:
         text = text.removeprefix(BOM)
         if dialect.header:
-            text = text[text.index(b"\n") + 1 :]
+            return _without_names(text)
     return text
+
+
+def _without_names(text: bytes) -> bytes:
+    """Return lines without the first that holds something, which is a header."""
+    at = len(text) - len(text.lstrip())
+    if at == len(text):
+        raise NotPlainError("no header in the first lines")
+    return text[: text.rfind(b"\n", 0, at) + 1] + text[text.index(b"\n", at) + 1 :]
 
 
 def _pieces(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -98,12 +99,14 @@ def of_lines(
     batches: Iterable[pa.RecordBatch], dialect: Dialect, columns: Sequence[Column] | None
 ) -> Iterator[_Part]:
     """Take batches of lines apart; those of one file follow one another."""
-    seen: dict[tuple[str, int], int] = {}
+    seen: dict[tuple[str, int], tuple[int, bool]] = {}
+    bare = replace(dialect, header=False)
     for batch in batches:
         for (uri, start), lines in runs(batch):
-            first = seen.get((uri, start), 1 if start == 0 else 2)
-            seen[uri, start] = first + len(lines)
-            yield _Part(plain_path(uri), start == 0, parse(lines, first, dialect, columns))
+            first, headless = seen.get((uri, start), (1, True) if start == 0 else (2, False))
+            parsed = parse(lines, first, dialect if headless else bare, columns)
+            seen[uri, start] = first + len(lines), parsed.headless
+            yield _Part(plain_path(uri), start == 0, parsed)
 
 
 def runs(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
