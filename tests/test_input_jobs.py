@@ -93,6 +93,19 @@ def test_a_truncated_file_stops_the_job_or_is_left_out_whole(spark, messy: list[
     assert found.counts.rows == csv_rows(*messy)
 
 
+def test_files_are_named_as_they_are_whatever_signs_spark_encodes(spark, tmp_path: Path) -> None:
+    (folder := tmp_path / "50% off").mkdir()
+    names = ["sales%2024.csv", "a b.csv", "c#d.csv", "né&ü.csv", "100%.csv"]
+    paths = [written(folder / name, "a,b,label\n" + numbers(20) + '7,"x\ny",1\n') for name in names]
+    found = read(spark, str(folder), Reading(bad_lines="skip"))
+    assert (found.counts.rows, found.counts.bad) == (105, 5)
+    assert {row.file for row in found.counts.faults[0].collect()} == set(map(str, paths))
+    content = gzip.compress(b"a,b,label\n" + numbers(20_000).encode())
+    (broken := folder / "é %20#.csv.gz").write_bytes(content[: len(content) // 2])
+    found = read(spark, str(folder), Reading(bad_lines="skip", bad_files="skip"))
+    assert (found.counts.files_left_out, found.counts.rows) == ([str(broken)], 105)
+
+
 def test_other_formats_are_read_with_their_bad_lines(spark, tmp_path: Path) -> None:
     skip = Reading(bad_lines="skip")
     objects = [json.dumps({"a": i, "b": str(i), "label": "no"}) for i in range(150)]

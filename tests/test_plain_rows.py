@@ -159,9 +159,9 @@ def test_lines_are_those_of_sparks_reader_wherever_files_are_cut(
         end = "\r\n" if number else "\n"
         text = ["\ufeff", "\n \n", ""][number] + end.join([*(["a,b"] * header), *lines])
         content = (text + end * (number % 2)).encode()
-        path = tmp_path / f"{number}.csv"
+        path = tmp_path / f"{number} é%20#.csv"
         if way == "packed":
-            path, content = tmp_path / f"{number}.csv.gz", gzip.compress(content)
+            path, content = path.with_suffix(".csv.gz"), gzip.compress(content)
         path.write_bytes(content)
     if way == "sent":
         monkeypatch.setattr("sparknn.cli.plain_rows.any_packed", lambda session, files: True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
@@ -56,7 +57,7 @@ CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*([\w$]+(?:: [^\n]*)?)", re.MULTILI
 class Reading:
     """How an input is written, and what to do about what is wrong in it: options of all jobs.
 
-    The fields are the options of `reading_options`, by their names.
+    The fields are the options of `input_options`, by their names.
     """
 
     kind: str | None = None
@@ -217,7 +218,8 @@ def _table(session: SparkSession, asked: _Asked) -> tuple[DataFrame, list[Column
 
 def _file_in(message: str, files: Sequence[str]) -> str | None:
     """Return which of the files an error of Spark's names."""
-    plain = message.replace("file:///", "file:/")
+    # Spark encodes names, Hadoop does not.
+    plain = f"{message}\n{unquote(message)}".replace("file:///", "file:/")
     named = [file for file in files if file in plain or plain_path(file) in plain]
     # One name may be the beginning of another.
     return max(named, key=len) if named else None

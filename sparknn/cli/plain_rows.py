@@ -26,7 +26,7 @@ from sparknn.cli.lines import Dialect
 from sparknn.cli.plain_text import Facts, Places, Range, Texts, opened, rows_of, sent
 from sparknn.cli.preparation import is_regression, prediction_columns, require_unused
 from sparknn.cli.session import say
-from sparknn.cli.text_batches import plain_path
+from sparknn.cli.text_batches import decoded
 from sparknn.cli.text_tables import line_batches
 from sparknn.cli.training_rows import Job, Rows
 from sparknn.cluster import Cluster
@@ -111,7 +111,7 @@ def source_of(session: SparkSession, files: Sequence[str], dialect: Dialect) -> 
         return Source(line_batches(session, files), None, partial(sent, dialect=dialect))
     plan = session.read.text(list(files))._jdf.queryExecution()
     ranges = [
-        [Range(plain_path(each.filePath().toString()), each.start(), each.length())
+        [Range(decoded(each.filePath().toString()), each.start(), each.length())
          for each in partition.files()]
         for partition in plan.toRdd().partitions()
     ]  # fmt: skip

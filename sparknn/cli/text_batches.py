@@ -32,6 +32,7 @@ __all__ = [
     "Taken",
     "as_columns",
     "counts",
+    "decoded",
     "of_lines",
     "of_texts",
     "plain_path",
@@ -88,11 +89,16 @@ Taken = Callable[[Iterable[pa.RecordBatch]], Iterator[_Part]]
 """From a partition's batches of text to what its lines are."""
 
 
-def plain_path(uri: str) -> str:
+def plain_path(path: str) -> str:
     """Return a file's path as messages have it: one on this machine without its scheme."""
-    if not uri.startswith("file:"):
-        return uri
-    return "/" + unquote(uri.removeprefix("file:")).lstrip("/")
+    if not path.startswith("file:"):
+        return path
+    return "/" + path.removeprefix("file:").lstrip("/")
+
+
+def decoded(uri: str) -> str:
+    """Return the plain path of a file as Spark's tasks name it: encoded, unlike Hadoop's paths."""
+    return plain_path(unquote(uri))
 
 
 def of_lines(
@@ -106,7 +112,7 @@ def of_lines(
             first, headless = seen.get((uri, start), (1, True) if start == 0 else (2, False))
             parsed = parse(lines, first, dialect if headless else bare, columns)
             seen[uri, start] = first + len(lines), parsed.headless
-            yield _Part(plain_path(uri), start == 0, parsed)
+            yield _Part(decoded(uri), start == 0, parsed)
 
 
 def runs(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
@@ -127,7 +133,7 @@ def of_texts(batches: Iterable[pa.RecordBatch], dialect: Dialect) -> Iterator[_P
     for batch in batches:
         for content, uri, _ in zip(*(column.to_pylist() for column in batch.columns)):
             for parsed in parse_whole(content, dialect):
-                yield _Part(plain_path(uri), True, parsed)
+                yield _Part(decoded(uri), True, parsed)
 
 
 def counts(
