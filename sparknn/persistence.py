@@ -106,10 +106,7 @@ class Writer(MLWriter):
             self.sparkSession,
             extraMetadata={"shapes": shapes, "facts": self.instance._facts()},
             paramMap={
-                param.name: value.toArray().tolist()
-                if isinstance(value, (Vector, Matrix))
-                else value
-                for param, value in self.instance._paramMap.items()
+                param.name: as_json(value) for param, value in self.instance._paramMap.items()
             },
         )
         mark_complete(self.sparkSession, path)
