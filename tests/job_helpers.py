@@ -34,9 +34,10 @@ def done(run: Run, command: click.Command, *options: object) -> dict:
 
 
 def mistake(run: Run, command: click.Command, *options: object) -> str:
-    """Run a command on a user's mistake; return the one line that explains it."""
+    """Run a command on a user's mistake; return the one line that explains it, the last."""
     status, out, err = run(command, *options)
     assert (status, out) == (2, ""), err
-    assert "Traceback" not in err
-    (line,) = [line for line in err.splitlines() if line.lower().startswith("error")]
+    assert "Traceback" not in err and "Usage" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert line == err.splitlines()[-1]
     return line

@@ -13,6 +13,7 @@ from job_helpers import done, mistake, runner
 
 from sparknn.cli.command import JobCommand
 from sparknn.cli.session import Finished, status_of
+from sparknn.cli.tune import tune
 from sparknn.cli.types import Numbers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +96,20 @@ def test_a_mistake_in_the_file_names_the_file_and_the_key(run, config, case) -> 
     line = mistake(run, toy, "--input", "x", "--config", config(text))
     for message in messages:
         assert message in line
+
+
+@pytest.mark.parametrize(
+    "options", [["--inptu", "x"], [], ["--input"], ["--input", "x", "--max-iter", "y"], ["x"]]
+)
+def test_a_mistake_in_the_options_is_one_line_and_nothing_else(run, options) -> None:
+    status, out, err = run(toy, *options)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+
+
+def test_a_search_of_nothing_is_one_line(run) -> None:
+    assert "logistic or mlp" in mistake(run, tune)
 
 
 def test_a_file_that_is_not_there_is_one_line(run) -> None:

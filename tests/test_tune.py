@@ -214,7 +214,8 @@ def test_a_killed_search_goes_on_after_its_finished_folds(
     monkeypatch.setattr("sparknn.cli.tune.score_models", counted)
     assert run(*options)[0] == 130
     fitted[:] = [0]
-    assert run(*options[:-2], "--seed", 5, *options[-2:])[0] == 1
+    status, _, messages = run(*options[:-2], "--seed", 5, *options[-2:])
+    assert status == 2 and "another search" in messages.splitlines()[-1]
     resumed, messages = done(*options)
     assert len(fitted) == 2, "only the fold that was not finished is trained"
     assert "fold 2 of 3: 2 settings, kept from before" in messages

@@ -23,12 +23,12 @@ from pyspark.sql import SparkSession
 
 from sparknn.cli.paths import placed, require_reachable, require_replaced
 from sparknn.cluster import Cluster
-from sparknn.errors import InvalidDataError, InvalidParamError, SparknnError
+from sparknn.errors import CheckpointError, InvalidDataError, InvalidParamError, SparknnError
 from sparknn.persistence import IncompleteError
 
 __all__ = ["Finished", "closing_line", "run_job", "say", "start_session", "status_of"]
 
-MISTAKES = (InvalidDataError, InvalidParamError, IncompleteError)
+MISTAKES = (InvalidDataError, InvalidParamError, IncompleteError, CheckpointError)
 """Errors that the caller can mend: one line, status 2."""
 
 
@@ -54,7 +54,8 @@ def status_of(job: Callable[[], Any]) -> int:
     except Finished as finished:
         result = finished.result
     except click.ClickException as error:
-        error.show(sys.stderr)
+        # Without the lines on usage that click puts before it.
+        say(f"error: {error.format_message()}")
         return 2
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")

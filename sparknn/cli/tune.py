@@ -93,9 +93,12 @@ class Candidate:
     hidden: list[int] | None
 
 
-@click.group("tune")
-def tune() -> None:
+@click.group("tune", invoke_without_command=True)
+@click.pass_context
+def tune(context: click.Context) -> None:
     """Search settings by cross-validation, and save the best one's model, fitted on all rows."""
+    if context.invoked_subcommand is None:
+        raise click.UsageError("say what to tune, logistic or mlp, before the options")
 
 
 @tune.command("logistic", cls=JobCommand, epilog=EPILOG)
