@@ -51,8 +51,14 @@ def test_a_machine_is_trained_and_saved_with_its_preprocessing(
     assert result["rows"] + result["validation"]["rows"] == 400
     assert 0 < result["validation"]["reconstructionError"] < 0.25
     rows = spark.read.csv(str(table), header=True, inferSchema=True)
-    hidden = PipelineModel.load(str(tmp_path / "m")).transform(rows).first().hidden
-    assert len(hidden) == 20
+    expected = PipelineModel.load(str(tmp_path / "m")).transform(rows).select("hidden").collect()
+    assert len(expected[0].hidden) == 20
+    options = ("--model", tmp_path / "m", "--input", table)
+    result = run(score.predict, *options, "--output", tmp_path / "out", "--keep", "label")
+    assert (result["rows"], result["columns"]) == (400, ["label", "hidden"])
+    found = spark.read.parquet(str(tmp_path / "out")).select("hidden").collect()
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+    assert "RBMModel, which learnt without labels" in run(score.evaluate, *options)
     again = run(train_rbm.train_rbm, "--input", table, "--output", tmp_path / "m")
     assert again.startswith("2: error:")
     assert "exists: choose another --output" in again

@@ -331,7 +331,7 @@ prediction_options = group(
         "--columns",
         help="All columns to write, in place of --keep, with commas between them. By default the "
         "input's and prediction, probability, rawPrediction and, where labels are words, "
-        "predictedLabel.",
+        "predictedLabel; of clusters cluster, of an RBM hidden.",
     ),
 )
 

@@ -16,6 +16,7 @@ from sparknn.cli.checking import Rules, Table, is_word
 from sparknn.cli.encoding import Recipe, feature_stages, unused
 from sparknn.cli.saved_columns import InputColumns, columns_of
 from sparknn.errors import InvalidDataError
+from sparknn.feature import RBMModel
 from sparknn.persistence import IncompleteError
 from sparknn.regression import (
     MultilayerPerceptronRegressionModel,
@@ -26,8 +27,8 @@ from sparknn.schema import column_type, quoted
 
 __all__ = [
     "categories_of",
-    "is_clustering",
     "is_regression",
+    "knows_no_label",
     "model_of",
     "fit_stages",
     "label_indexer",
@@ -136,9 +137,9 @@ def label_names(indexer: StringIndexerModel | None, model: Transformer) -> list[
 
 
 def model_of(pipeline: PipelineModel):
-    """Return the stage of a saved pipeline that predicts."""
+    """Return the stage of a saved pipeline that all others are for."""
     for stage in pipeline.stages:
-        if hasattr(stage, "numClasses") or is_regression(stage) or is_clustering(stage):
+        if has_classes(stage) or is_regression(stage) or knows_no_label(stage):
             return stage
     raise IncompleteError("the pipeline has no model: a training job's --output has one")
 
@@ -148,9 +149,14 @@ def is_regression(stage: Any) -> bool:
     return isinstance(stage, (MultilayerPerceptronRegressor, MultilayerPerceptronRegressionModel))
 
 
-def is_clustering(stage: Any) -> bool:
-    """Return whether a model tells clusters, and knows of no label."""
-    return isinstance(stage, KMeansModel)
+def has_classes(stage: Any) -> bool:
+    """Return whether a model predicts classes."""
+    return hasattr(stage, "numClasses")
+
+
+def knows_no_label(stage: Any) -> bool:
+    """Return whether a model has nothing to compare with a label: clusters, or hidden units."""
+    return isinstance(stage, (KMeansModel, RBMModel))
 
 
 def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
@@ -159,7 +165,7 @@ def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
     table = known.table(labelled)
     indexer = _label_stage(pipeline)
     words = tuple(indexer.labels) if indexer is not None and labelled else None
-    classes = None if is_regression(model) or is_clustering(model) else model.numClasses
+    classes = model.numClasses if has_classes(model) else None
     found = known.found
     return Rules(table, found["width"], classes, words, filled=found["filled"])
 
@@ -190,7 +196,9 @@ def without_labels(pipeline: PipelineModel) -> PipelineModel:
 
 def prediction_columns(model: Any) -> list[str]:
     """Return the columns that a model, or a pipeline that ends in one, may add."""
-    if is_regression(model) or is_clustering(model):
+    if isinstance(model, RBMModel):
+        return [model.getOutputCol()]
+    if is_regression(model) or knows_no_label(model):
         return [model.getPredictionCol()]
     columns = [model.getPredictionCol(), model.getProbabilityCol(), model.getRawPredictionCol()]
     return [*columns, PREDICTED]
@@ -198,7 +206,8 @@ def prediction_columns(model: Any) -> list[str]:
 
 def made_on_the_way(pipeline: PipelineModel) -> list[str]:
     """Return the columns that a pipeline adds for its own later stages."""
-    added = [name for stage in pipeline.stages for name in _outputs(stage)]
+    stages = [stage for stage in pipeline.stages if not isinstance(stage, RBMModel)]
+    added = [name for stage in stages for name in _outputs(stage)]
     return [name for name in added if name != PREDICTED]
 
 

@@ -22,7 +22,7 @@ from sparknn.cli.options import prediction_options, scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_rows
 from sparknn.cli.preparation import (
     categories_of,
-    is_clustering,
+    knows_no_label,
     made_on_the_way,
     model_of,
     prediction_columns,
@@ -108,8 +108,12 @@ def evaluate(
         raise click.UsageError("evaluate has no output to write bad lines beside: skip them")
     session = start_session("sparknn evaluate")
     pipeline = load_model(session, model)
-    if is_clustering(model_of(pipeline)):
-        raise InvalidDataError(f"{model} holds clusters, which no label can be compared with")
+    if knows_no_label(model_of(pipeline)):
+        kind = type(model_of(pipeline)).__name__
+        raise InvalidDataError(
+            f"{model} holds a {kind}, which learnt without labels: there are none to compare with "
+            "what it says. predict takes it"
+        )
     if explain:
         return _explained("evaluate", session, pipeline, path, how, labelled=True)
     data, counts = _rows(session, pipeline, path, how, missing, labelled=True)
