@@ -82,6 +82,33 @@ def test_a_belief_network_takes_rows_without_a_label(run, table: Path, tmp_path:
     assert "column 'label': 266 rows are null" in mistake
 
 
+PRETRAINING = {
+    "--pretrain-persistent": "",
+    "--no-pretrain-sample-visible": "",
+    "--pretrain-momentum": "0.6,0.8",
+    "--pretrain-momentum-schedule": "linear,constant",
+    "--pretrain-steps-per-round": "1000",
+}
+LAYERS = {
+    "persistent": [True, True],
+    "sampleVisible": [False, False],
+    "momentum": [0.6, 0.8],
+    "momentumSchedule": ["linear", "constant"],
+    "stepsPerRound": [1000, 1000],
+}
+
+
+def test_what_is_said_of_the_pre_training_reaches_every_layer(run, monkeypatch) -> None:
+    def told(name: str, job, estimator, hidden) -> dict:
+        machines = estimator._rbms()
+        return {param: [each.getOrDefault(param) for each in machines] for param in LAYERS}
+
+    monkeypatch.setattr(train, "_train", told)
+    options = (option for name, value in PRETRAINING.items() for option in (name, value))
+    given = run(train.train_dbn, "--input", "x", "--hidden", "30,20", *filter(None, options))
+    assert given == LAYERS
+
+
 def test_labels_that_are_no_class_are_a_mistake_all_the_same(run, table: Path, tmp_path) -> None:
     lines = table.read_text().splitlines()
     lines[5] = lines[5].rpartition(",")[0] + ",NaN"

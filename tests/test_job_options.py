@@ -11,10 +11,12 @@ import click
 import pytest
 from job_helpers import done, mistake, runner
 
+from sparknn.classification import DeepBeliefNetworkClassifier, MultilayerPerceptronClassifier
 from sparknn.cli.command import JobCommand
 from sparknn.cli.session import Finished, status_of
 from sparknn.cli.tune import tune
 from sparknn.cli.types import Numbers
+from sparknn.regression import DeepBeliefNetworkRegressor, MultilayerPerceptronRegressor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -165,6 +167,21 @@ def test_help_says_what_every_option_is_for(name: str, capsys) -> None:
     assert "docs/jobs.md" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train_mlp", MultilayerPerceptronClassifier),
+        ("train_mlp", MultilayerPerceptronRegressor),
+        ("train_regressor", MultilayerPerceptronRegressor),
+        ("train_dbn", DeepBeliefNetworkClassifier),
+        ("train_dbn", DeepBeliefNetworkRegressor),
+    ],
+)
+def test_help_tells_the_solver_that_the_jobs_own_estimator_takes(name: str, kind) -> None:
+    (option,) = [each for each in commands()[name].params if each.opts[0] == "--solver"]
+    assert f"by default {kind().getSolver()}." in option.help
+
+
 def test_an_option_means_the_same_in_every_job() -> None:
     meanings: dict[str, set[tuple[str | None, str]]] = {}
     for command in commands().values():
@@ -179,6 +196,4 @@ def test_every_job_and_option_of_its_own_is_in_the_reference() -> None:
     for name, command in commands().items():
         assert f"jobs/{name.split()[0]}.py" in text
         for option in command.params:
-            if option.opts[0].startswith("--pretrain-"):
-                continue
             assert option.opts[0] in text, f"{name} {option.opts[0]}"

@@ -17,6 +17,7 @@ from sparknn.cli.folds import METRICS
 from sparknn.cli.input_options import Decorator, group, input_options, recipe_options
 from sparknn.cli.settings import Range, Values
 from sparknn.cli.types import Names, Numbers
+from sparknn.feature.params import MOMENTUM_SCHEDULES
 from sparknn.optimizers import SCHEDULES
 
 __all__ = [
@@ -168,15 +169,19 @@ _dropout_option = click.option(
     help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
 )
 
-_solver_option = click.option(
-    "--solver",
-    type=click.Choice(MultilayerPerceptronClassifier.SOLVERS),
-    help="How to find the weights: sgd and adam go by minibatches, the others (l-bfgs is the "
-    "default) by all rows at once.",
-)
+
+def _solver_option(default: str) -> Decorator:
+    """Return a network's --solver; default: the estimator's own."""
+    return click.option(
+        "--solver",
+        type=click.Choice(MultilayerPerceptronClassifier.SOLVERS),
+        help="How to find the weights: sgd and adam go by minibatches, the others by all rows at "
+        f"once; by default {default}.",
+    )
+
 
 _network_options = group(
-    _solver_option,
+    _solver_option("l-bfgs"),
     click.option(
         "--hidden",
         type=Numbers(int),
@@ -233,12 +238,24 @@ belief_options = group(
             ("step-size", Numbers(float), "Of the pre-training."),
             ("step-size-schedule", Names(list(SCHEDULES)), "Of the pre-training."),
             ("momentum", Numbers(float), "Of the pre-training."),
+            ("momentum-schedule", Names(MOMENTUM_SCHEDULES), "How that goes over the epochs."),
             ("reg-param", Numbers(float), "Penalty of the pre-training."),
             ("block-size", Numbers(int), "Rows per partition and step of the pre-training."),
+            ("steps-per-round", Numbers(int), "Local steps between two averagings of it."),
             ("cd-steps", Numbers(int), "Steps of Gibbs sampling in each step."),
         )
     ],
-    _solver_option,
+    click.option(
+        "--pretrain-persistent/--no-pretrain-persistent",
+        default=None,
+        help="Chains go on step by step.",
+    ),
+    click.option(
+        "--pretrain-sample-visible/--no-pretrain-sample-visible",
+        default=None,
+        help="Sample the chains' visible units (the default), or take their means.",
+    ),
+    _solver_option("sgd"),
     _loss_option,
     _dropout_option,
 )
@@ -258,7 +275,7 @@ machine_options = group(
     ),
     click.option(
         "--momentum-schedule",
-        type=click.Choice(["step", "linear", "constant"]),
+        type=click.Choice(MOMENTUM_SCHEDULES),
         help="How momentum goes over the epochs; by default step: 0.5 for 5 epochs, then all.",
     ),
     click.option("--sparsity-target", type=float, help="Wanted mean of hidden units."),

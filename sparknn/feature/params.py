@@ -14,7 +14,7 @@ from sparknn.optimizers import SCHEDULES, SGD, Schedule, constant, linear, step
 from sparknn.params import HasInitialWeights, HasTraining, require
 from sparknn.training import Minibatch
 
-__all__ = ["MachineParams", "MachineTraining"]
+__all__ = ["MOMENTUM_SCHEDULES", "MachineParams", "MachineTraining"]
 
 STEP, GAUSSIAN_STEP = 0.05, 0.001
 """Step sizes where none is set; real units, whose means have no bounds, bear smaller ones."""
