@@ -56,9 +56,7 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingPackageError(
-            "toONNX needs the package onnx: pip install 'sparknn[onnx]'"
-        ) from error
+        raise MissingPackageError("toONNX needs a package: pip install 'onnx>=1.16'") from error
     return onnx
 
 

@@ -19,7 +19,9 @@ def main(directory: Path) -> None:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise click.ClickException("pip install 'sparknn[demo]' brings the digits") from None
+        raise click.ClickException(
+            "the digits come with a package: pip install scikit-learn"
+        ) from None
     images, labels = load_digits(return_X_y=True)
     table = np.column_stack([images, labels]).astype(int)
     header = ",".join([*(f"p{pixel}" for pixel in range(images.shape[1])), "label"])
