@@ -17,6 +17,7 @@ from sparknn.cli import score, train
 from sparknn.cli.formats import BadFileError
 from sparknn.cli.inputs import Reading, read
 from sparknn.cli.session import status_of
+from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 
 
@@ -124,6 +125,14 @@ def test_other_formats_are_read_with_their_bad_lines(spark, tmp_path: Path) -> N
     np.savez(tmp_path / "x.npz", x_train=np.arange(6).reshape(3, 2), y_train=[0, 1, 0])
     row = read(spark, str(tmp_path / "x.npz")).rows.filter("label = 1").first()
     assert row.features.toArray().tolist() == [2, 3]
+
+
+def test_executors_have_sparknn_before_they_take_libsvm_apart(spark, tmp_path, monkeypatch) -> None:
+    prepared: list[Cluster] = []
+    monkeypatch.setattr(Cluster, "prepare", lambda self: prepared.append(self))
+    path = written(tmp_path / "x.svm", "1 1:2\nx 1:1\n0 2:1\n")
+    read(spark, str(path), Reading(bad_lines="skip"))
+    assert prepared
 
 
 def test_images_and_labels_of_idx_files_are_joined(spark, tmp_path: Path) -> None:

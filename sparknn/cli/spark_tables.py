@@ -12,6 +12,7 @@ from pyspark.sql.types import ArrayType, NumericType, StringType, StructType
 
 from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, SHARE, WORD, Column
 from sparknn.cli.text_batches import FAULT, FAULT_TYPE
+from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 from sparknn.schema import quoted
 
@@ -58,6 +59,7 @@ def libsvm_table(session: SparkSession, files: Sequence[str], width: int | None)
         return (reader.option("numFeatures", width) if width else reader).load(list(files))
     if not width:
         width = rows.filter(good).agg(F.max(F.array_max(found))).first()[0] or 0
+    Cluster(session).prepare()
     made = F.udf(_Row(width), StructType().add("label", "double").add("features", VectorUDT()))
     reason = F.lit("no line of LIBSVM: label index:value ..., indices from 1 and rising")
     fault = _fault(~good, reason, F.col("line"), F.col("path"))
