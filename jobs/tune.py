@@ -1,4 +1,4 @@
-"""Search the settings of a classifier by cross-validation, and save the best model.
+"""Search the settings of a model by cross-validation, and save the best model.
 
     spark-submit jobs/tune.py logistic --input digits.csv --grid reg-param=0,0.01,0.1 --output model
 

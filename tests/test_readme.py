@@ -47,3 +47,10 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     readme = (ROOT / "README.md").read_text()
     for name in re.findall(r"\b((?:jobs|docs|benchmarks)/[\w.-]+\.\w+)", readme):
         assert (ROOT / name).is_file(), name
+
+
+def test_no_two_commands_of_the_docs_write_to_the_same_place() -> None:
+    pages = [ROOT / "README.md", ROOT / "docs" / "jobs.md", ROOT / "docs" / "training.md"]
+    text = "".join(page.read_text() for page in pages)
+    places = re.findall(r"(?:--output |output = \")(digits/[\w-]+)", text)
+    assert len(places) > 8 and len(set(places)) == len(places)
