@@ -58,7 +58,7 @@ def test_a_machine_is_trained_and_saved_with_its_preprocessing(
     assert (result["rows"], result["columns"]) == (400, ["label", "hidden"])
     found = spark.read.parquet(str(tmp_path / "out")).select("hidden").collect()
     assert sorted(map(str, found)) == sorted(map(str, expected))
-    assert "RBMModel, which learnt without labels" in run(score.evaluate, *options)
+    assert "RBMModel, which no label" in run(score.evaluate, *options)
     again = run(train_rbm.train_rbm, "--input", table, "--output", tmp_path / "m")
     assert again.startswith("2: error:")
     assert "exists: choose another --output" in again

@@ -104,6 +104,7 @@ def parse(
 ) -> Parsed:
     """Take lines apart, of which the first has the number `first` in its file.
 
+    Where the dialect has a header, it is looked for in these lines.
     columns: what they are, where that is known; cells of numbers may come as such then. Else
     those that look like it do.
     """

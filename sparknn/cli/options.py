@@ -248,12 +248,12 @@ belief_options = group(
     click.option(
         "--pretrain-persistent/--no-pretrain-persistent",
         default=None,
-        help="Chains go on step by step.",
+        help="The pre-training's chains go on step by step.",
     ),
     click.option(
         "--pretrain-sample-visible/--no-pretrain-sample-visible",
         default=None,
-        help="Sample the chains' visible units (the default), or take their means.",
+        help="Sample these chains' visible units (the default), or take their means.",
     ),
     _solver_option("sgd"),
     _loss_option,

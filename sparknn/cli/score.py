@@ -111,8 +111,7 @@ def evaluate(
     if knows_no_label(model_of(pipeline)):
         kind = type(model_of(pipeline)).__name__
         raise InvalidDataError(
-            f"{model} holds a {kind}, which learnt without labels: there are none to compare with "
-            "what it says. predict takes it"
+            f"{model} holds a {kind}, which no label can be compared with; predict takes it"
         )
     if explain:
         return _explained("evaluate", session, pipeline, path, how, labelled=True)
