@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from job_helpers import done, mistake, runner
+from pyspark import SparkContext
 
 from sparknn.classification import DeepBeliefNetworkClassifier, MultilayerPerceptronClassifier
 from sparknn.cli.command import JobCommand
@@ -189,6 +190,24 @@ def test_an_option_means_the_same_in_every_job() -> None:
             meaning = (option.name, type(option.type).__name__)
             meanings.setdefault(option.opts[0], set()).add(meaning)
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
+
+
+GIVEN = {"--input": "x", "--model": "m", "--output": "o", "--hidden": "3", "--k": "2"}
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_job_starts_its_session_before_it_needs_one(name: str, monkeypatch) -> None:
+    def start(*_: object) -> None:
+        raise Finished({})
+
+    command = commands()[name]
+    known = {option.opts[0] for option in command.params}
+    options = [word for each in GIVEN.items() if each[0] in known for word in each]
+    options += ["--grid", "max-iter=1,2"] if "--grid" in known else []
+    monkeypatch.setattr(f"{command.callback.__module__}.start_session", start)
+    monkeypatch.setattr(SparkContext, "_active_spark_context", None)
+    with pytest.raises(Finished):
+        command.main(options, standalone_mode=False)
 
 
 def test_every_job_and_option_of_its_own_is_in_the_reference() -> None:

@@ -110,8 +110,10 @@ def kmeans(counts: tuple[list[int], ...], keep: str | None, **options: Any) -> d
     options |= {"test": None, "label": options["label"] or ""}
     job = Job.taken_from(options)
     wanted = list(dict.fromkeys(count for each in counts for count in each))
-    estimators = _estimators(wanted, options)
+    params = _params(wanted, options)
     session = start_session("sparknn kmeans")
+    # After the session: MLlib's estimators are objects of its JVM.
+    estimators = [KMeans(k=count, predictionCol=CLUSTER, **params) for count in wanted]
     if job.explain:
         return _explained(job, wanted, *look_at_unlabelled(session, job, CLUSTER))
     require_free(session, job.output, job.overwrite)
@@ -146,8 +148,8 @@ def kmeans(counts: tuple[list[int], ...], keep: str | None, **options: Any) -> d
     }
 
 
-def _estimators(wanted: list[int], options: dict[str, Any]) -> list[KMeans]:
-    """Return an estimator for each number of clusters; say what is wrong with an option."""
+def _params(wanted: list[int], options: dict[str, Any]) -> dict[str, Any]:
+    """Return what all numbers of clusters share; say what is wrong with an option."""
     if not wanted or min(wanted) < 2:
         raise click.UsageError("--k is a number of clusters of at least 2, or several: 2,5,10")
     params = {"seed": DEFAULT_SEED, **estimator_params(options)}
@@ -155,7 +157,7 @@ def _estimators(wanted: list[int], options: dict[str, Any]) -> list[KMeans]:
         if params.get(name, least) < least:
             option = {"maxIter": "--max-iter", "tol": "--tol", "initSteps": "--init-steps"}[name]
             raise click.UsageError(f"{option} must be at least {least}, got {params[name]}")
-    return [KMeans(k=count, predictionCol=CLUSTER, **params) for count in wanted]
+    return params
 
 
 def _kept(data: DataFrame, keep: str | None) -> list[str]:
