@@ -84,7 +84,7 @@ def test_a_belief_network_takes_rows_without_a_label(run, table: Path, tmp_path:
 
 PRETRAINING = {
     "--pretrain-persistent": "",
-    "--no-pretrain-sample-visible": "",
+    "--pretrain-visible-means": "",
     "--pretrain-momentum": "0.6,0.8",
     "--pretrain-momentum-schedule": "linear,constant",
     "--pretrain-steps-per-round": "1000",

@@ -127,7 +127,7 @@ class ClassificationModel(ProbabilisticClassificationModel, HasTrainingSummary, 
         Raises
         ------
         MissingPackageError
-            If onnx is not installed: `pip install 'sparknn[onnx]'`.
+            If onnx is not installed.
         ValueError
             If `path` is not local, or the graph is beyond ONNX's 2 GB.
         """

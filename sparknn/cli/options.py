@@ -251,7 +251,7 @@ belief_options = group(
         help="The pre-training's chains go on step by step.",
     ),
     click.option(
-        "--pretrain-sample-visible/--no-pretrain-sample-visible",
+        "--pretrain-sample-visible/--pretrain-visible-means",
         default=None,
         help="Sample these chains' visible units (the default), or take their means.",
     ),

@@ -365,7 +365,7 @@ class MultilayerPerceptronRegressionModel(RegressionModel, Persistent, _Regresso
         Raises
         ------
         MissingPackageError
-            If onnx is not installed: `pip install 'sparknn[onnx]'`.
+            If onnx is not installed.
         ValueError
             If `path` is not local, or the graph is beyond ONNX's 2 GB.
         """

@@ -139,8 +139,8 @@ class Checkpoints:
         if differ:
             raise CheckpointError(
                 f"{self.store.directory} holds checkpoints of another fit: {'; '.join(differ)}. "
-                "Fit with the same settings and rows to go on, or choose another checkpointDir, or "
-                "delete this one to begin anew"
+                "Fit with the same settings and rows to go on, or choose another checkpointDir "
+                "(--checkpoint-dir of a job), or delete this one to begin anew"
             )
 
 
