@@ -61,18 +61,24 @@ def fits_of(kind: str, blocks) -> list:
     return [fit, MinibatchFit(blocks, NETWORK, L2(), Adam(0.01), start, Minibatch(5, 20))]
 
 
+def kill(fit, after: int | None) -> None:
+    """Let the driver end when so many rounds of a fit are over, or never."""
+    if after is None:
+        return
+    told, tell = [], fit.tell
+
+    def counted(outcome):
+        if len(told) == after:
+            raise Killed
+        told.append(outcome)
+        return tell(outcome)
+
+    fit.tell = counted
+
+
 def trained(kind: str, blocks, checkpoints=None, killed_after: int | None = None):
     fits = fits_of(kind, blocks)
-    if killed_after is not None:
-        told, tell = [], fits[0].tell
-
-        def counted(outcome):
-            if len(told) == killed_after:
-                raise Killed
-            told.append(outcome)
-            return tell(outcome)
-
-        fits[0].tell = counted
+    kill(fits[0], killed_after)
     held_out = HeldOut(blocks, 3) if kind == "held out" else None
     return train_fits(blocks, fits, held_out=held_out, checkpoints=checkpoints)
 
@@ -106,16 +112,7 @@ def test_fits_that_end_their_epochs_at_different_rounds_go_on_with_the_same_bits
             MinibatchFit(blocks, NETWORK, L2(), SGD(0.1), NETWORK.initial(3), settings)
             for settings in (Minibatch(4, 20, 1), Minibatch(3, 7, 2))
         ]
-        if killed_after is not None:
-            told, tell = [], fits[0].tell
-
-            def counted(outcome):
-                if len(told) == killed_after:
-                    raise Killed
-                told.append(outcome)
-                return tell(outcome)
-
-            fits[0].tell = counted
+        kill(fits[0], killed_after)
         return train_fits(blocks, fits, checkpoints=store(cluster, path, interval=1))
 
     whole = train(tmp_path / "whole")
