@@ -69,6 +69,13 @@ def test_a_saved_network_is_the_same(dbn: DBNModel, tmp_path) -> None:
     assert DBN.load(str(tmp_path / "estimator")).getMaxIter() == [3, 2]
 
 
+def test_the_machines_of_a_saved_network_know_their_columns(dbn: DBNModel, tmp_path) -> None:
+    machines = [each.copy()._set(featuresCol="pixels") for each in dbn.machines]
+    DBNModel(machines)._set(layers=dbn.getLayers()).save(str(tmp_path / "dbn"))
+    loaded = DBNModel.load(str(tmp_path / "dbn"))
+    assert [each.getFeaturesCol() for each in loaded.machines] == ["pixels", "pixels"]
+
+
 def test_mistakes_name_the_setting_and_the_layer() -> None:
     with pytest.raises(InvalidParamError, match="set layers to the sizes of the input"):
         DBN()._check()
@@ -80,6 +87,8 @@ def test_mistakes_name_the_setting_and_the_layer() -> None:
         DBN(**FAST, cdSteps=[1, 0])._check()
     with pytest.raises(InvalidParamError, match="outputLayer must be from 1 to 2"):
         DBN(**FAST, outputLayer=3)._check()
+    with pytest.raises(InvalidParamError, match=r"classWeights must be unset: .*weightCol"):
+        DeepBeliefNetworkClassifier(layers=[4, 2]).setClassWeights([1.0, 5.0])._check()
 
 
 FINE = {

@@ -159,6 +159,7 @@ momentum, stepsPerRound, thresholds
         require(self, "loss", lambda v: v in ("crossEntropy", "squared"), "crossEntropy or squared")
         require(self, "activation", lambda v: v == "sigmoid", "sigmoid, as the machines' units are")
         require(self, "initialWeights", lambda v: False, "unset: pre-training gives them")
+        require(self, "classWeights", lambda v: False, "unset: give rows their weights (weightCol)")
         self._rbms()
         check_network(self)
 

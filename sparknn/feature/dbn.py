@@ -309,7 +309,7 @@ class DBNModel(Model, _NetworkParams, Persistent):
         return arrays
 
     def _facts(self) -> dict[str, Any]:
-        names = ("numHidden", "visibleType", "hiddenType")
+        names = ("numHidden", "visibleType", "hiddenType", "featuresCol", "outputCol")
         return {
             "machines": [
                 {name: machine.getOrDefault(name) for name in names} for machine in self._machines
