@@ -99,6 +99,29 @@ def test_a_perceptron_is_summarised_as_by_mllib(iris: DataFrame) -> None:
     assert isinstance(ours.evaluate(iris), mllib.MultilayerPerceptronClassificationSummary)
 
 
+def test_a_perceptrons_summary_is_weighted_where_its_training_was(iris: DataFrame) -> None:
+    network = MultilayerPerceptronClassifier(layers=[4, 3], maxIter=3, seed=1, weightCol="weight")
+    model = network.fit(iris)
+    rows = model.transform(iris).select("label", "prediction", "weight").collect()
+    right, weights = [row.label == row.prediction for row in rows], [row.weight for row in rows]
+    assert model.summary.accuracy == pytest.approx(np.average(right, weights=weights))
+    assert np.average(right) != pytest.approx(np.average(right, weights=weights), rel=1e-6)
+    assert model.evaluate(iris.drop("weight")).accuracy == pytest.approx(np.average(right))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LogisticRegression(maxIter=3), MultilayerPerceptronClassifier(layers=[4, 3], maxIter=3)],
+    ids=["logistic", "perceptron"],
+)
+def test_a_label_with_a_dot_in_its_name_is_summarised(iris: DataFrame, estimator) -> None:
+    plain = estimator.fit(iris).summary.accuracy
+    dotted = iris.withColumnRenamed("label", "y.class")
+    model = estimator.copy({estimator.labelCol: "y.class"}).fit(dotted)
+    assert model.summary.accuracy == pytest.approx(plain)
+    assert model.evaluate(dotted).accuracy == pytest.approx(plain)
+
+
 def test_a_training_is_summarised_as_by_mllib(iris: DataFrame) -> None:
     params = {"regParam": 0.05, "weightCol": "weight", "maxIter": 200, "tol": 1e-9}
     theirs = mllib.LogisticRegression(**params).fit(iris).summary

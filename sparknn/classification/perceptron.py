@@ -28,7 +28,7 @@ from sparknn.training import Fitted
 __all__ = ["MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassifier"]
 
 
-class _PerceptronParams(_MultilayerPerceptronParams, HasActivation):
+class _PerceptronParams(_MultilayerPerceptronParams, HasActivation, HasWeightCol):
     """The params that the perceptron and its model have beyond MLlib's."""
 
     loss: Param[str] = Param(
@@ -53,7 +53,7 @@ class _PerceptronParams(_MultilayerPerceptronParams, HasActivation):
 
 @with_setters
 class MultilayerPerceptronClassifier(
-    Classifier, _PerceptronParams, HasDropout, HasRegParam, HasElasticNetParam, HasWeightCol
+    Classifier, _PerceptronParams, HasDropout, HasRegParam, HasElasticNetParam
 ):
     """A multilayer perceptron; MLlib's with every default unchanged.
 
@@ -251,7 +251,8 @@ class MultilayerPerceptronClassificationModel(ClassificationModel, _PerceptronPa
         return len(self._weights), operations(self.getLayers())
 
     def _summary_kind(self) -> Kind:
-        columns = [self.getPredictionCol(), self.getLabelCol(), ""]
+        weight = self.getWeightCol() if self.isDefined(self.weightCol) else ""
+        columns = [self.getPredictionCol(), self.getLabelCol(), weight]
         return Kind("MultilayerPerceptronClassification", columns)
 
     def _predictor(self, column: str) -> NetworkPredictor:
