@@ -94,6 +94,9 @@ class Writer(MLWriter):
         self.instance = instance
 
     def saveImpl(self, path: str) -> None:
+        system, where = path_on(self.sparkSession, path)
+        if system.exists(where):
+            raise FileExistsError(f"{path} exists: write().overwrite().save(path) replaces it")
         arrays = self.instance._arrays()
         if arrays:
             table = pa.concat_tables([table_of(name, array) for name, array in arrays.items()])

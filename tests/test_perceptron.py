@@ -229,6 +229,9 @@ def test_it_stands_in_a_pipeline_and_comes_back_from_disk(digits: DataFrame, tmp
     model = Pipeline.load(str(tmp_path / "estimator")).fit(digits)
     model.write().overwrite().save(str(tmp_path / "model"))
     model.write().overwrite().save(str(tmp_path / "model"))
+    with pytest.raises(FileExistsError, match=r"exists: write\(\)\.overwrite"):
+        model.stages[1].save(str(tmp_path))
+    assert {each.name for each in tmp_path.iterdir()} == {"estimator", "model"}
     loaded = PipelineModel.load(str(tmp_path / "model"))
     assert loaded.stages[1].weights == model.stages[1].weights
     assert loaded.transform(digits).head(5) == model.transform(digits).head(5)
