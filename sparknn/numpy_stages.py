@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparknn.errors import IncompleteError, InvalidDataError, UnsupportedModelError
-from sparknn.saved import Saved, incomplete
+from sparknn.saved import Saved, incomplete, unquoted
 
 __all__ = ["preprocessing", "stages_of"]
 
@@ -105,7 +105,7 @@ def _outputs(stage: Saved) -> set[str]:
 def _step(stage: Saved) -> tuple[list[Step], list[str]]:
     """Return what a stage does, and the columns that it takes."""
     if stage.kind == ASSEMBLER:
-        return _assembling(stage), stage.params["inputCols"]
+        return _assembling(stage), _assembled(stage)
     if stage.kind not in SCALERS:
         raise UnsupportedModelError(
             f"{stage} makes the model's features, and cannot be carried out without Spark; only "
@@ -113,7 +113,11 @@ def _step(stage: Saved) -> tuple[list[Step], list[str]]:
         )
     rows = stage.folder.table().to_pylist()
     vectors = {name: _vector(value) for name, value in rows[0].items()}
-    return [SCALERS[stage.kind](stage.params, vectors)], [stage.params["inputCol"]]
+    return [SCALERS[stage.kind](stage.params, vectors)], [unquoted(stage.params["inputCol"])]
+
+
+def _assembled(stage: Saved) -> list[str]:
+    return [unquoted(name) for name in stage.params["inputCols"]]
 
 
 def _assembling(stage: Saved) -> list[Step]:
@@ -121,7 +125,7 @@ def _assembling(stage: Saved) -> list[Step]:
     invalid = stage.params["handleInvalid"]
     if invalid == "skip":
         raise UnsupportedModelError(f"{stage} has handleInvalid='skip': it leaves rows out")
-    return [NoNaN(stage.params["inputCols"])] if invalid == "error" else []
+    return [NoNaN(_assembled(stage))] if invalid == "error" else []
 
 
 def _standard(params: dict[str, Any], vectors: dict[str, np.ndarray]) -> Scaling:

@@ -26,6 +26,7 @@ __all__ = [
     "arrays_of",
     "incomplete",
     "table_of",
+    "unquoted",
 ]
 
 MARKER = "_COMPLETE"
@@ -52,6 +53,13 @@ def incomplete(path: object, copy: object | None) -> IncompleteError:
         f"{path} has no {MARKER}: its writing was cut short, or sparknn did not write it. "
         "Save it again"
     )
+
+
+def unquoted(name: str) -> str:
+    """Return the column that a stage of MLlib means by a name, which may stand in backticks."""
+    if len(name) > 1 and name[0] == name[-1] == "`":
+        return name[1:-1].replace("``", "`")
+    return name
 
 
 def table_of(name: str, array: np.ndarray) -> pa.Table:

@@ -12,6 +12,7 @@ from pyspark.sql.types import ArrayType, BooleanType, DataType, NumericType
 
 from sparknn.errors import InvalidDataError
 from sparknn.rows import LOOKED_AT, better_sparse
+from sparknn.saved import unquoted
 
 __all__ = [
     "FeatureShape",
@@ -23,6 +24,7 @@ __all__ = [
     "is_numeric",
     "numeric_column",
     "quoted",
+    "stage_name",
 ]
 
 MOST_NAMES = 10_000
@@ -32,6 +34,11 @@ MOST_NAMES = 10_000
 def quoted(name: str) -> str:
     """Return a column's name so that Spark takes dots and backticks in it literally."""
     return "`" + name.replace("`", "``") + "`"
+
+
+def stage_name(name: str) -> str:
+    """Return a column's name as MLlib's stages are to have it: they take dots for nested fields."""
+    return quoted(name) if "." in name or "`" in name else name
 
 
 def column_type(data: DataFrame, name: str) -> DataType:
@@ -128,7 +135,7 @@ def feature_names(data: DataFrame, features: str) -> tuple[str, ...]:
     if attributes.get("num_attrs", 0) > MOST_NAMES:
         return ()
     named = [each for group in attributes.get("attrs", {}).values() for each in group]
-    names = {each["idx"]: each["name"] for each in named if "name" in each}
+    names = {each["idx"]: unquoted(each["name"]) for each in named if "name" in each}
     if sorted(names) != list(range(attributes.get("num_attrs", -1))):
         return ()
     return tuple(names[index] for index in range(len(names)))

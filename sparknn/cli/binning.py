@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from sparknn.cli.encoding import unused
 from sparknn.cli.train import prepared
 from sparknn.cli.training_rows import Job, Rows
-from sparknn.schema import column_type, quoted
+from sparknn.schema import column_type, quoted, stage_name
 
 __all__ = ["Prepared", "suited_to"]
 
@@ -109,5 +109,5 @@ def _of_vectors(kind: str, plain: Prepared) -> Transformer | None:
         return None
     made = unused(data.columns, MADE)
     if bernoulli:
-        return Binarizer(threshold=0.0, inputCol=name, outputCol=made)
-    return MinMaxScaler(inputCol=name, outputCol=made).fit(data)
+        return Binarizer(threshold=0.0, inputCol=stage_name(name), outputCol=made)
+    return MinMaxScaler(inputCol=stage_name(name), outputCol=made).fit(data)

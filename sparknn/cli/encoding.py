@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 
 from sparknn.cli.checking import ADVICE, Table, complaint
 from sparknn.errors import InvalidDataError
-from sparknn.schema import quoted
+from sparknn.schema import quoted, stage_name
 
 __all__ = [
     "ABSENT",
@@ -92,7 +92,8 @@ def feature_stages(
     if recipe.fills and numbers and not vector:
         filled = [names.new(f"{name}_filled") for name in numbers]
         # Spark fills numbers of any type, but whole ones with whole ones.
-        stages.append(Imputer(strategy=recipe.missing, inputCols=numbers, outputCols=filled))
+        given = [stage_name(name) for name in numbers]
+        stages.append(Imputer(strategy=recipe.missing, inputCols=given, outputCols=filled))
         numbers = filled
     if recipe.bins:
         made = dict(zip(table.features, numbers, strict=True))
@@ -103,9 +104,8 @@ def feature_stages(
     if table.categories:
         indexed = [names.new(f"{name}_index") for name in table.categories]
         keep = "keep" if recipe.unseen == "keep" else "error"
-        indexer = StringIndexer(
-            inputCols=list(table.categories), outputCols=indexed, handleInvalid=keep
-        )
+        given = [stage_name(name) for name in table.categories]
+        indexer = StringIndexer(inputCols=given, outputCols=indexed, handleInvalid=keep)
         stages.append(indexer.setStringOrderType("alphabetAsc"))
         spread += indexed
     return _joined(stages, numbers, spread, vector, scale, names)
@@ -125,17 +125,19 @@ def _joined(
         parts = numbers
     elif numbers:
         parts = [names.new("numbers" if spread else "features")]
-        stages.append(VectorAssembler(inputCols=numbers, outputCol=parts[0]))
+        given = [stage_name(name) for name in numbers]
+        stages.append(VectorAssembler(inputCols=given, outputCol=parts[0]))
     if parts and scale != "none":
         scaled = names.new("scaled_numbers" if spread else "scaled_features")
-        stages.append(_scaler(scale, parts[0], scaled))
+        stages.append(_scaler(scale, stage_name(parts[0]), scaled))
         parts = [scaled]
     if spread:
         flags = [names.new(f"{name}_flags") for name in spread]
         # All categories: a penalty would treat one without a column unlike the others.
         stages.append(OneHotEncoder(inputCols=spread, outputCols=flags, dropLast=False))
         features = names.new("features")
-        stages.append(VectorAssembler(inputCols=[*parts, *flags], outputCol=features))
+        given = [*map(stage_name, parts), *flags]
+        stages.append(VectorAssembler(inputCols=given, outputCol=features))
         parts = [features]
     return stages, parts[0]
 
@@ -147,15 +149,15 @@ def _bins(recipe: Recipe, made: Mapping[str, str], names: _Names) -> tuple[list[
     for name, bounds in recipe.bins:
         if name not in made:
             raise InvalidDataError(f"--bins {name}: that is no single number among the features")
-        output = names.new(f"{name}_bin")
+        given, output = stage_name(made[name]), names.new(f"{name}_bin")
         if isinstance(bounds, int):
             cut = QuantileDiscretizer(
-                numBuckets=bounds, inputCol=made[name], outputCol=output, relativeError=0.0
+                numBuckets=bounds, inputCol=given, outputCol=output, relativeError=0.0
             )
             stages.append(cut)
         else:
             splits = [float("-inf"), *bounds, float("inf")]
-            stages.append(Bucketizer(splits=splits, inputCol=made[name], outputCol=output))
+            stages.append(Bucketizer(splits=splits, inputCol=given, outputCol=output))
         outputs.append(output)
     return stages, outputs
 
@@ -174,7 +176,8 @@ class _Names:
 
 
 def unused(taken: Sequence[str], name: str) -> str:
-    """Return a name that is not taken."""
+    """Return a name that is not taken, and that MLlib takes as it is."""
+    name = name.replace(".", "_").replace("`", "_")
     while name in taken:
         name += "_"
     return name

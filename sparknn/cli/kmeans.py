@@ -33,8 +33,10 @@ from sparknn.cli.tables import aligned
 from sparknn.cli.train_rbm import look_at_unlabelled, unlabelled_rows
 from sparknn.cli.training_rows import Job, set_aside
 from sparknn.cli.types import Numbers, names_in
+from sparknn.errors import InvalidDataError
 from sparknn.params import DEFAULT_SEED
-from sparknn.schema import column_type, feature_names, quoted
+from sparknn.saved import unquoted
+from sparknn.schema import column_type, feature_names, quoted, stage_name
 
 __all__ = ["kmeans"]
 
@@ -122,6 +124,7 @@ def kmeans(counts: tuple[list[int], ...], keep: str | None, **options: Any) -> d
     kept = _kept(rows.whole, keep)
     set_aside(session, job, rows.counts)
     stages, features = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)
+    _require_taken(features)
     pipeline = PipelineModel(stages)
     require_unused(rows.whole.columns, made_on_the_way(pipeline))
     data = pipeline.transform(rows.training).select(F.col(quoted(features)).alias("features"))
@@ -158,6 +161,15 @@ def _params(wanted: list[int], options: dict[str, Any]) -> dict[str, Any]:
             option = {"maxIter": "--max-iter", "tol": "--tol", "initSteps": "--init-steps"}[name]
             raise click.UsageError(f"{option} must be at least {least}, got {params[name]}")
     return params
+
+
+def _require_taken(features: str) -> None:
+    """Raise InvalidDataError for a name that MLlib's k-means takes neither quoted nor as it is."""
+    if stage_name(features) != features:
+        raise InvalidDataError(
+            f"column {features!r}: k-means takes no vector whose name has a dot or a backtick: "
+            "rename it"
+        )
 
 
 def _kept(data: DataFrame, keep: str | None) -> list[str]:
@@ -247,7 +259,7 @@ def _centres(session: SparkSession, pipeline: PipelineModel, data: DataFrame) ->
     for scaler in stages:
         if isinstance(scaler, (StandardScalerModel, MinMaxScalerModel)):
             # Bins and categories, which nobody scales, stand behind the numbers.
-            before = feature_names(made, scaler.getInputCol())
+            before = feature_names(made, unquoted(scaler.getInputCol()))
             count = len(_shift(scaler))
             centres[:, :count] = _unscaled(scaler, centres[:, :count])
             names = [*before, *names[count:]] if before else []

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from pyspark.ml import PipelineModel
-from pyspark.ml.classification import NaiveBayes
+from pyspark.ml.classification import NaiveBayes, NaiveBayesModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -35,7 +35,7 @@ from sparknn.cli.train import explained, prepared
 from sparknn.cli.training_rows import Job, Rows, set_aside, test_rows, valid_rows
 from sparknn.cli.types import Several
 from sparknn.errors import InvalidDataError
-from sparknn.schema import quoted
+from sparknn.schema import quoted, stage_name
 
 __all__ = ["naive_bayes"]
 
@@ -215,19 +215,28 @@ def _all_fitted(
         own = plain
         binned: list[str] = []
         if name == "logistic":
-            estimator = logistic
+            model = logistic.setFeaturesCol(own.features).setLabelCol(label).fit(own.data)
         else:
             own, binned = suited_to(name, rows, job, plain, quantiles)
-            estimator = NaiveBayes(modelType=name, smoothing=smoothing)
-            if rows.rules.table.weight:
-                estimator.setWeightCol(rows.rules.table.weight)
-        model = estimator.setFeaturesCol(own.features).setLabelCol(label).fit(own.data)
+            model = _fitted(NaiveBayes(modelType=name, smoothing=smoothing), own, label, rows)
         pipeline = PipelineModel([*own.stages, model, *label_names(rows.indexer, model)])
         measured = {p: measure(pipeline, each) for p, each in held.items() if each is not None}
         found.append(Compared(name, pipeline, binned, measured, time.perf_counter() - began))
         changed = f"; {len(binned)} columns binned" if binned else ""
         say(f"{name}: {found[-1].seconds:.1f} s{changed}")
     return found
+
+
+def _fitted(estimator: NaiveBayes, own: Prepared, label: str, rows: Rows) -> NaiveBayesModel:
+    """Fit a naive Bayes, which knows no names with dots, to columns of names without them."""
+    columns = {"features": own.features, "label": label}
+    if rows.rules.table.weight:
+        columns["weight"] = rows.rules.table.weight
+        estimator.setWeightCol("weight")
+    data = own.data.select(*[F.col(quoted(name)).alias(each) for each, name in columns.items()])
+    model = estimator.fit(data)
+    model._set(featuresCol=stage_name(own.features), labelCol=label)
+    return model
 
 
 def _table(found: list[Compared]) -> list[str]:

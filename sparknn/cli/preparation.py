@@ -23,7 +23,8 @@ from sparknn.regression import (
     MultilayerPerceptronRegressor,
 )
 from sparknn.rows import LARGEST, MOST_CLASSES
-from sparknn.schema import column_type, quoted
+from sparknn.saved import unquoted
+from sparknn.schema import column_type, quoted, stage_name
 
 __all__ = [
     "categories_of",
@@ -72,7 +73,7 @@ def label_indexer(data: DataFrame, label: str, classes: int = 0) -> StringIndexe
         labels = [row["text"] for row in found]
     output = unused(data.columns, f"{label}_index")
     return StringIndexerModel.from_labels(
-        labels, inputCol=label, outputCol=output, handleInvalid="error"
+        labels, inputCol=stage_name(label), outputCol=output, handleInvalid="error"
     )
 
 
@@ -184,7 +185,8 @@ def categories_of(pipeline: PipelineModel) -> dict[str, list[str]]:
         if isinstance(stage, StringIndexerModel) and stage.isSet("inputCols"):
             if stage.getHandleInvalid() == "keep":
                 return {}
-            return dict(zip(stage.getInputCols(), map(list, stage.labelsArray), strict=True))
+            names = map(unquoted, stage.getInputCols())
+            return dict(zip(names, map(list, stage.labelsArray), strict=True))
     return {}
 
 
