@@ -1,4 +1,4 @@
-"""Columns by whatever names they come: with dots, with backticks."""
+"""Columns by whatever names they come: with dots, with backticks, alike but for their case."""
 
 from __future__ import annotations
 
@@ -125,3 +125,21 @@ def test_features_in_one_column_with_a_dot_are_taken(run, spark, tmp_path, kind)
         done(run, score.evaluate, "--model", model, "--input", path)
         assert "column 'my.features'" in mistake(run, kmeans.kmeans, *options, "--k", 2)
         done(run, kmeans.kmeans, *options, "--k", 2, "--scale", "minmax")
+
+
+def test_a_column_that_differs_in_case_from_a_new_one_is_refused(run, tmp_path) -> None:
+    path = table(tmp_path / "rows.csv", "a,Cluster,label")
+    line = mistake(run, kmeans.kmeans, "--input", path, "--features", "a", "--k", 2)
+    assert "column 'Cluster' is one that the model adds" in line
+    model = tmp_path / "model"
+    path = table(tmp_path / "rows.csv", "a,b,label")
+    done(run, train.train_logistic, "--input", path, "--max-iter", 1, "--output", model)
+    path = table(tmp_path / "more.csv", "a,b,Prediction")
+    options = ("--model", model, "--input", path, "--output", tmp_path / "scored")
+    assert "column 'Prediction' is one that" in mistake(run, score.predict, *options)
+
+
+def test_columns_on_the_way_differ_from_all_others_by_more_than_case(run, tmp_path) -> None:
+    path = table(tmp_path / "rows.csv", "Features,Scaled_Features,label")
+    options = ("--input", path, "--scale", "standard", "--max-iter", 1)
+    assert done(run, train.train_logistic, *options)["features"] == 2

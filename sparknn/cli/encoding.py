@@ -163,24 +163,23 @@ def _bins(recipe: Recipe, made: Mapping[str, str], names: _Names) -> tuple[list[
 
 
 class _Names:
-    """Names of new columns."""
+    """Names of new columns: Spark takes names for one that differ in case alone."""
 
     def __init__(self, taken: Sequence[str]):
-        self.taken = list(taken)
+        self.taken = {name.lower() for name in taken}
 
     def new(self, name: str) -> str:
-        """Return a name that no other column has, and keep it."""
-        name = unused(self.taken, name)
-        self.taken.append(name)
+        """Return a name that no other column has and MLlib takes as it is, and keep it."""
+        name = name.replace(".", "_").replace("`", "_")
+        while name.lower() in self.taken:
+            name += "_"
+        self.taken.add(name.lower())
         return name
 
 
 def unused(taken: Sequence[str], name: str) -> str:
-    """Return a name that is not taken, and that MLlib takes as it is."""
-    name = name.replace(".", "_").replace("`", "_")
-    while name in taken:
-        name += "_"
-    return name
+    """Return a name that is not taken."""
+    return _Names(taken).new(name)
 
 
 def _scaler(kind: str, features: str, scaled: str) -> Estimator:

@@ -222,8 +222,13 @@ def _outputs(stage: Any) -> list[str]:
 
 def require_unused(columns: Iterable[str], added: Iterable[str]) -> None:
     """Raise InvalidDataError where a pipeline would add a column that is there already."""
-    for name in sorted(set(added) & set(columns)):
-        raise InvalidDataError(f"column {name!r} is one that the model adds: rename it, or drop it")
+    new = {name.lower() for name in added}
+    for name in columns:
+        # Spark takes names for one that differ in case alone.
+        if name.lower() in new:
+            raise InvalidDataError(
+                f"column {name!r} is one that the model adds: rename it, or drop it"
+            )
 
 
 def require_scalable(data: DataFrame, table: Table) -> None:
