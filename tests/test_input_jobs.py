@@ -204,6 +204,24 @@ def test_a_category_that_training_has_not_seen_is_named(run, visits, tmp_path: P
     assert "town are none: name columns of words in --categorical or --drop" in line
 
 
+@pytest.mark.parametrize("how", ["mean", "median", "mode"])
+def test_a_column_that_cannot_be_filled_is_named(run, tmp_path: Path, how) -> None:
+    rows = "".join(f"{i},,{i % 2},\n" for i in range(20))
+    table = written(tmp_path / "rows.csv", f"a,never,label,nowhere\n{rows}")
+    options = ("--input", table, "--label", "label", "--missing", how, "--max-iter", 1)
+    line = run(train.train_logistic, *options, "--schema", "never DOUBLE, nowhere DOUBLE")
+    assert line.startswith("2: error:") and "column 'never' is empty in all rows" in line
+    assert line.endswith("--drop 'never,nowhere'")
+    assert run(train.train_logistic, *options, "--drop", "never,nowhere")["features"] == 1
+
+
+def test_gaps_are_filled_where_there_are_categories_alone(run, tmp_path: Path) -> None:
+    rows = "".join(f"{'ab '[i % 3].strip()},{i % 2}\n" for i in range(20))
+    table = written(tmp_path / "rows.csv", f"kind,label\n{rows}")
+    options = ("--input", table, "--categorical", "kind", "--missing", "mean", "--max-iter", 1)
+    assert run(train.train_logistic, *options)["features"] == 3
+
+
 def test_bad_lines_are_set_aside_beside_the_output(run, messy, spark, tmp_path: Path) -> None:
     result = run(
         train.train_logistic, "--input", messy[0].parent, "--bad-lines", "quarantine",

@@ -32,6 +32,7 @@ __all__ = [
     "Recipe",
     "category_words",
     "feature_stages",
+    "require_fillable",
     "require_seen",
     "unused",
     "without_missing",
@@ -217,6 +218,20 @@ def without_missing(
     if count and missing == "fail":
         raise InvalidDataError(_gaps_told(data, needed, gaps))
     return (data.filter(~gap), count) if count else (data, 0)
+
+
+def require_fillable(data: DataFrame, numbers: Sequence[str]) -> None:
+    """Raise InvalidDataError for columns without any number, which nothing can be filled with."""
+    cells = [F.col(quoted(name)).cast("double") for name in numbers]
+    # Spark's Imputer fills NaN, too.
+    counts = [F.count(F.nanvl(cell, F.lit(None).cast("double"))) for cell in cells]
+    found = data.agg(*counts).first() or ()
+    empty = [name for name, count in zip(numbers, found, strict=True) if not count]
+    if empty:
+        raise InvalidDataError(
+            f"column {empty[0]!r} is empty in all rows that train, and cannot be filled: leave it "
+            f"out with --drop '{','.join(empty)}'"
+        )
 
 
 def _gaps_told(data: DataFrame, needed: Sequence[str], gaps: Sequence[Any]) -> str:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
 from sparknn.cli.checking import Rules, Table, is_word
-from sparknn.cli.encoding import Recipe, feature_stages, unused
+from sparknn.cli.encoding import Recipe, feature_stages, require_fillable, unused
 from sparknn.cli.saved_columns import InputColumns, columns_of
 from sparknn.errors import InvalidDataError
 from sparknn.feature import RBMModel
@@ -118,6 +118,8 @@ def fit_stages(
         stages.append(indexer)
         taken.append(indexer.getOutputCol())
     vector = rules.table.vector(data)
+    if recipe.fills and rules.table.features and not vector:
+        require_fillable(data, rules.table.features)
     made, features = feature_stages(rules.table, vector, scale, recipe, taken)
     return Pipeline(stages=[*stages, *made]).fit(data).stages, features
 
