@@ -194,6 +194,34 @@ def test_words_gaps_and_bins_train_in_one_command(run, visits, spark, tmp_path: 
     assert (rows[17], rows[18], len(rows)) == ("3", "8", 3)
 
 
+def test_gaps_that_a_model_does_not_fill_stop_evaluate_unless_rows_are_dropped(
+    run, tmp_path: Path
+) -> None:
+    rows = written(tmp_path / "rows.csv", "a,b,label\n" + numbers(40) + "5,,0\n")
+    options = ("--input", rows, "--missing", "mean", "--max-iter", 1)
+    run(train.train_logistic, *options, "--output", tmp_path / "m")
+    new = written(tmp_path / "new.csv", "a,b,label\n" + numbers(10) + "5,,0\n5,6,\n")
+    how = ("--model", tmp_path / "m", "--input", new)
+    assert "column 'label': 1 row is null" in run(score.evaluate, *how)
+    result = run(score.evaluate, *how, "--missing", "drop")
+    assert (result["rows"], result["input"]["missing"]) == (11, 1), "what the model fills is kept"
+
+
+def test_a_vector_that_is_null_stops_predict_though_the_model_fills_numbers(
+    run, spark, tmp_path: Path
+) -> None:
+    rows = [([1.0, 2.0], 0), ([2.0, 0.0], 1), ([3.0, 1.0], 1)]
+    good, new = str(tmp_path / "good.parquet"), str(tmp_path / "new.parquet")
+    schema = "features ARRAY<DOUBLE>, label INT"
+    spark.createDataFrame(rows, schema).write.parquet(good)
+    spark.createDataFrame([*rows, (None, 1)], schema).write.parquet(new)
+    options = ("--input", good, "--missing", "mean", "--max-iter", 1)
+    run(train.train_logistic, *options, "--output", tmp_path / "m")
+    how = ("--model", tmp_path / "m", "--input", new, "--output", tmp_path / "out")
+    assert "column 'features': 1 row is null" in run(score.predict, *how)
+    assert run(score.predict, *how, "--missing", "drop")["rows"] == 3
+
+
 def test_a_category_that_training_has_not_seen_is_named(run, visits, tmp_path: Path) -> None:
     rows = visits.read_text().replace("?", "33").replace(",,", ",33,").splitlines()
     table = written(tmp_path / "rows.csv", "\n".join([*rows, "9,Kyiv,40,0.5,3,9", ""]))

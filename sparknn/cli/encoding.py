@@ -190,15 +190,15 @@ def _scaler(kind: str, features: str, scaled: str) -> Estimator:
 
 
 def without_missing(
-    data: DataFrame, table: Table, missing: str, nullable: bool = False
+    data: DataFrame, table: Table, missing: str, fills: bool, nullable: bool = False
 ) -> tuple[DataFrame, int]:
     """Return the rows that have all they need, and how many have not.
 
-    missing: "fail", "drop", or how gaps are filled. nullable: a label may be missing.
+    missing: "fail", or else rows with gaps that nothing fills are left out. fills: gaps in single
+    numbers and categories are filled. nullable: a label may be missing.
 
     Raises InvalidDataError for rows with gaps, unless they may be left out or filled.
     """
-    fills = missing in FILLING
     needed = [name for name in (table.label, table.weight) if name is not None]
     if nullable and table.label is not None:
         needed.remove(table.label)

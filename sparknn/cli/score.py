@@ -188,9 +188,7 @@ def _rows(
     table = rules.table
     found = _opened(session, pipeline, rules, path, how)
     with reading(path):
-        # Fitted means fill; which one it was is the pipeline's own matter.
-        policy = "mean" if rules.filled and missing == "fail" else missing
-        data, gaps = without_missing(found.rows, table, policy)
+        data, gaps = without_missing(found.rows, table, missing, rules.filled)
         found.counts.missing += gaps
         data = without_invalid(data, rules, how.bad_lines, how.max_bad_fraction, path, found.counts)
         require_seen(data, categories_of(pipeline))

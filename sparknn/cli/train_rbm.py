@@ -128,7 +128,7 @@ def _chosen(found: Input, job: Job, added: str) -> tuple[DataFrame, Rules]:
     """Return the rows that have all they need, and what makes them valid."""
     data, table = chosen_columns(found, job, None, None, False)
     require_unused(table.names, [added])
-    data, missing = without_missing(data, table, job.recipe.missing)
+    data, missing = without_missing(data, table, job.recipe.missing, job.recipe.fills)
     found.counts.missing += missing
     return data, Rules(table, width_of(data, table), filled=job.recipe.fills)
 

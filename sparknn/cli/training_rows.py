@@ -148,7 +148,7 @@ def chosen_rows(
     data, table = chosen_columns(found, job, job.label, weight, regression)
     require_unused(table.names, prediction_columns(estimator))
     nullable = isinstance(estimator, FineTuned)
-    data, missing = without_missing(data, table, recipe.missing, nullable)
+    data, missing = without_missing(data, table, recipe.missing, recipe.fills, nullable)
     found.counts.missing += missing
     classes = max(2, layers[-1]) if layers else 0
     plain = not (table.categories or recipe.bins)
@@ -210,17 +210,17 @@ def test_rows(session: SparkSession, job: Job, rows: Rows) -> tuple[DataFrame, C
     """Return the valid rows of --test, if any, and what became of the others."""
     if not job.test:
         return None
-    table = replace(rows.rules.table, weight=None)
+    table, recipe = replace(rows.rules.table, weight=None), job.recipe
     rules = replace(rows.rules, table=table, nullable=False)
     found = read_test(session, job, rules)
     with reading(job.test):
         require_label(found.rows, rules)
-        data, missing = without_missing(found.rows, table, job.recipe.missing)
+        data, missing = without_missing(found.rows, table, recipe.missing, recipe.fills)
         found.counts.missing += missing
         data = without_invalid(
             data, rules, job.reading.bad_lines, job.reading.max_bad_fraction, job.test, found.counts
         )
-        if job.recipe.unseen == "fail":
+        if recipe.unseen == "fail":
             require_seen(data, rows.words)
     return chosen(data, table), found.counts
 
