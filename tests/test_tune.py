@@ -223,6 +223,24 @@ def test_a_killed_search_goes_on_after_its_finished_folds(
     assert not list((tmp_path / "c").rglob("*.json"))
 
 
+@pytest.fixture
+def towns(tmp_path: Path) -> Path:
+    """Rows with a word that is in one of them alone."""
+    path = tmp_path / "towns.csv"
+    rows = [f"{row},{('Oslo', 'Rome')[index % 2]}" for index, row in enumerate(ROWS)]
+    path.write_text("\n".join(["first,second,label,town", *rows, "70,3,1,Kyiv", ""]))
+    return path
+
+
+@pytest.mark.parametrize("grid", ["hidden=2,3", "layers=5x2x2,5x3x2"])
+def test_a_word_in_one_row_has_a_column_in_all_folds(done, towns, grid) -> None:
+    options = ("mlp", "--input", towns, "--categorical", "town", "--folds", 2, "--max-iter", 1)
+    # Both numbers and three towns, in each fold as in the model of all rows.
+    result, _ = done(*options, "--grid", grid)
+    assert result["features"] == 5
+    assert all(len(each["values"]) == 2 and each["mean"] for each in result["settings"])
+
+
 MISTAKES = {
     "nothing to search": ((), "nothing to search"),
     "unknown": (("--grid", "speed=1,2"), "'speed' cannot be searched; there are max-iter"),

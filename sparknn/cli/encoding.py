@@ -17,7 +17,7 @@ from pyspark.ml.feature import (
     OneHotEncoder,
     QuantileDiscretizer,
     StandardScaler,
-    StringIndexer,
+    StringIndexerModel,
     VectorAssembler,
 )
 from pyspark.sql import DataFrame
@@ -80,12 +80,17 @@ class Recipe:
 
 
 def feature_stages(
-    table: Table, vector: bool, scale: str, recipe: Recipe, taken: Sequence[str]
+    table: Table,
+    vector: bool,
+    scale: str,
+    recipe: Recipe,
+    taken: Sequence[str],
+    words: Mapping[str, Sequence[str]],
 ) -> tuple[list[Any], str]:
     """Return stages to fit in this order, and the name of the column of features that they make.
 
     vector: whether a single vector or array column holds the features. taken: names that their
-    columns must not have.
+    columns must not have. words: of each category.
     """
     names = _Names(taken)
     stages: list[Any] = []
@@ -106,8 +111,8 @@ def feature_stages(
         indexed = [names.new(f"{name}_index") for name in table.categories]
         keep = "keep" if recipe.unseen == "keep" else "error"
         given = [stage_name(name) for name in table.categories]
-        indexer = StringIndexer(inputCols=given, outputCols=indexed, handleInvalid=keep)
-        stages.append(indexer.setStringOrderType("alphabetAsc"))
+        known = [words[name] for name in table.categories]
+        stages.append(StringIndexerModel.from_arrays_of_labels(known, given, indexed, keep))
         spread += indexed
     return _joined(stages, numbers, spread, vector, scale, names)
 

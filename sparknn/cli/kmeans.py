@@ -123,7 +123,9 @@ def kmeans(counts: tuple[list[int], ...], keep: str | None, **options: Any) -> d
     require_unused(rows.whole.columns, [CLUSTER])
     kept = _kept(rows.whole, keep)
     set_aside(session, job, rows.counts)
-    stages, features = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)
+    stages, features = fit_stages(
+        rows.training, rows.rules, job.scale, None, job.recipe, rows.words
+    )
     _require_taken(features)
     pipeline = PipelineModel(stages)
     require_unused(rows.whole.columns, made_on_the_way(pipeline))

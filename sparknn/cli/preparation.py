@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyspark.ml import Pipeline, PipelineModel, Transformer
@@ -102,15 +102,16 @@ def fit_stages(
     rules: Rules,
     scale: str,
     indexer: StringIndexerModel | None,
-    recipe: Recipe | None = None,
+    recipe: Recipe,
+    words: Mapping[str, Sequence[str]],
 ) -> tuple[list[Transformer], str]:
     """Fit the preprocessing on valid rows.
 
-    scale: "standard", "minmax" or "none".
+    scale: "standard", "minmax" or "none". words: of each category, in all rows that train, so
+    that the folds of a search all have the same features.
 
     Returns the fitted stages and the name of the features column that they make.
     """
-    recipe = recipe or Recipe()
     known = InputColumns(rules.table, rules.width, rules.classes is not None, recipe.fills)
     stages: list[Any] = [known]
     taken = [*data.columns]
@@ -120,14 +121,14 @@ def fit_stages(
     vector = rules.table.vector(data)
     if recipe.fills and rules.table.features and not vector:
         require_fillable(data, rules.table.features)
-    made, features = feature_stages(rules.table, vector, scale, recipe, taken)
+    made, features = feature_stages(rules.table, vector, scale, recipe, taken, words)
     return Pipeline(stages=[*stages, *made]).fit(data).stages, features
 
 
 def stages_without_fit(rules: Rules) -> tuple[list[Transformer], str]:
     """Return what `fit_stages` does for single numbers and nothing else, which need no fitting."""
     known = InputColumns(rules.table, rules.width, rules.classes is not None)
-    made, features = feature_stages(rules.table, False, "none", Recipe(), rules.table.names)
+    made, features = feature_stages(rules.table, False, "none", Recipe(), rules.table.names, {})
     return [known, *made], features
 
 

@@ -276,7 +276,9 @@ def prepared(rows: Rows, training: DataFrame, job: Job) -> tuple[list[Transforme
         return *stages_without_fit(rows.rules), training
     if rows.indexer is None and rows.rules.classes is not None:
         training = with_classes(training, job.label, rows.rules.classes)
-    stages, features = fit_stages(training, rows.rules, job.scale, rows.indexer, job.recipe)
+    stages, features = fit_stages(
+        training, rows.rules, job.scale, rows.indexer, job.recipe, rows.words
+    )
     return stages, features, PipelineModel(stages).transform(training)
 
 

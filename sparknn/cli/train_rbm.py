@@ -35,7 +35,8 @@ __all__ = ["Unlabelled", "look_at_unlabelled", "train_rbm", "unlabelled_rows"]
 class Unlabelled:
     """Valid rows: with all their columns, to train on, and held out.
 
-    rules: what makes them valid. counts: what became of the others.
+    rules: what makes them valid. counts: what became of the others. words: those of each category,
+    in the training rows.
     """
 
     whole: DataFrame
@@ -43,6 +44,7 @@ class Unlabelled:
     held: DataFrame | None
     rules: Rules
     counts: Counts
+    words: dict[str, list[str]]
 
 
 @click.command("train_rbm", cls=JobCommand, epilog=EPILOG)
@@ -64,7 +66,7 @@ def train_rbm(**options: Any) -> dict[str, Any]:
     require_free(session, job.output, job.overwrite)
     rows = unlabelled_rows(session, job, estimator.getOutputCol(), estimator.getSeed())
     set_aside(session, job, rows.counts)
-    stages, column = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe)
+    stages, column = fit_stages(rows.training, rows.rules, job.scale, None, job.recipe, rows.words)
     prepared = PipelineModel(stages)
     with reading(job.path):
         model = estimator.setFeaturesCol(column).fit(prepared.transform(rows.training))
@@ -99,11 +101,12 @@ def unlabelled_rows(session: SparkSession, job: Job, added: str, seed: int) -> U
         policy, most = job.reading.bad_lines, job.reading.max_bad_fraction
         data = without_invalid(data, rules, policy, most, job.path, found.counts)
         training, held = held_out(data, job, seed)
+        words = category_words(training, rules.table.categories)
         held = chosen(held, rules.table) if held is not None else None
         if held is not None and job.recipe.unseen == "fail":
-            require_seen(held, category_words(training, rules.table.categories))
+            require_seen(held, words)
     say(f"{job.path}: {len(rules.table.names)} feature columns")
-    return Unlabelled(data, chosen(training, rules.table), held, rules, found.counts)
+    return Unlabelled(data, chosen(training, rules.table), held, rules, found.counts, words)
 
 
 def look_at_unlabelled(
