@@ -216,6 +216,12 @@ def test_a_killed_search_goes_on_after_its_finished_folds(
     fitted[:] = [0]
     status, _, messages = run(*options[:-2], "--seed", 5, *options[-2:])
     assert status == 2 and "another search" in messages.splitlines()[-1]
+    status, _, messages = run(
+        *options, "--missing", "mean", "--unseen", "keep", "--bins", "first=20",
+        "--categorical", "second",
+    )  # fmt: skip
+    refused = messages.splitlines()[-1]
+    assert status == 2 and "categorical, bins, missing, unseen, rows differ" in refused
     resumed, messages = done(*options)
     assert len(fitted) == 2, "only the fold that was not finished is trained"
     assert "fold 2 of 3: 2 settings, kept from before" in messages

@@ -261,6 +261,7 @@ def _store(search: Search, job: Job, folds: Folds) -> FoldStore:
         "metric": search.metric,
         "scale": job.scale,
         "label": job.label,
+        **vars(job.recipe),
         "rows": folds.marks,
         "settings": [each.estimator._settings() for each in search.candidates],
     }
