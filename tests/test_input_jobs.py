@@ -16,7 +16,9 @@ from pyspark.sql import SparkSession
 from sparknn.cli import score, train
 from sparknn.cli.formats import BadFileError
 from sparknn.cli.inputs import Reading, read
+from sparknn.cli.kmeans import kmeans
 from sparknn.cli.session import status_of
+from sparknn.cli.train_rbm import train_rbm
 from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
 
@@ -248,6 +250,56 @@ def test_gaps_are_filled_where_there_are_categories_alone(run, tmp_path: Path) -
     table = written(tmp_path / "rows.csv", f"kind,label\n{rows}")
     options = ("--input", table, "--categorical", "kind", "--missing", "mean", "--max-iter", 1)
     assert run(train.train_logistic, *options)["features"] == 3
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Path:
+    """Rows of which those held out, part 9, have a town that no other has, and one more."""
+    rows = [f"{('Oslo', 'Rome')[i % 2]},{i},{i % 2},{9 if i > 17 else 0}" for i in range(20)]
+    return written(tmp_path / "t.csv", "\n".join(["town,a,label,part", *rows, "Kyiv,4,1,9", ""]))
+
+
+OTHERS = ("--categorical", "town", "--split-column", "part=9", "--max-iter", 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (train.train_logistic, OTHERS),
+        (train_rbm, (*OTHERS, "--label", "label", "--scale", "minmax", "--num-hidden", 2)),
+        (kmeans, (*OTHERS, "--label", "label", "--k", 2)),
+    ],
+)
+def test_unseen_categories_of_rows_held_out_are_skipped_and_counted(
+    run, strangers, spark, tmp_path: Path, command, options
+) -> None:
+    options = ("--input", strangers, *options, "--output", tmp_path / "m")
+    assert "(Kyiv)" in run(command, *options)
+    assert "bad, more than" in run(
+        command, *options, "--bad-lines", "skip", "--max-bad-fraction", 0.01
+    )
+    result = run(command, *options, "--bad-lines", "quarantine")
+    assert (result["rows"], result["skipped"], result["validation"]["rows"]) == (18, 1, 2)
+    assert (result["input"]["rows"], result["input"]["bad"]) == (21, 1)
+    (bad,) = spark.read.json(str(tmp_path / "m.bad")).collect()
+    assert json.loads(bad.text)["town"] == "Kyiv"
+
+
+def test_unseen_categories_of_other_inputs_are_skipped_and_counted(
+    run, strangers, spark, tmp_path: Path
+) -> None:
+    seen = written(tmp_path / "seen.csv", strangers.read_text().replace("Kyiv", "Rome"))
+    options = ("--input", seen, "--categorical", "town", "--max-iter", 1, "--test", strangers)
+    options = (*options, "--output", tmp_path / "m")
+    assert "(Kyiv)" in run(train.train_logistic, *options)
+    result = run(train.train_logistic, *options, "--bad-lines", "skip")
+    assert (result["rows"], result["test"]["rows"], result["test"]["skipped"]) == (21, 20, 1)
+    how = ("--model", tmp_path / "m", "--input", strangers)
+    assert "(Kyiv)" in run(score.evaluate, *how)
+    result = run(score.evaluate, *how, "--bad-lines", "skip")
+    assert (result["rows"], result["skipped"]) == (20, 1)
+    result = run(score.predict, *how, "--bad-lines", "skip", "--output", tmp_path / "out")
+    assert (result["rows"], result["skipped"], result["input"]["bad"]) == (20, 1, 1)
 
 
 def test_bad_lines_are_set_aside_beside_the_output(run, messy, spark, tmp_path: Path) -> None:

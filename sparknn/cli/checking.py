@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column as SparkColumn
@@ -29,6 +29,7 @@ __all__ = [
     "invalid_rows",
     "is_word",
     "require_label",
+    "require_seen",
     "width_of",
 ]
 
@@ -75,7 +76,8 @@ class Rules:
     width: the features that it must have, categories apart. classes: labels are whole numbers
     below this, or, at 0, below any sensible bound; None: any number, as for a regression. words:
     the labels known where they are words; None: any. nullable: a number that is null is no fault
-    in a label. filled: nor is one in single features, because the pipeline fills them.
+    in a label. filled: nor is one in single features, because the pipeline fills them. seen: the
+    words that each category may hold; any, in one that is not there.
     """
 
     table: Table
@@ -84,6 +86,7 @@ class Rules:
     words: tuple[str, ...] | None = None
     nullable: bool = False
     filled: bool = False
+    seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def choose_columns(
@@ -168,6 +171,16 @@ def require_label(data: DataFrame, rules: Rules) -> None:
     if rules.words is None:
         _look_for_stray_text(data, label)
         numeric_column(data, label)
+
+
+def require_seen(data: DataFrame, words: Mapping[str, Sequence[str]]) -> None:
+    """Raise InvalidDataError for categories that are not among the words of the training rows."""
+    for name, known in words.items():
+        cell = F.col(quoted(name)).cast("string")
+        advice = f"{ADVICE}, or train with --unseen keep"
+        found = complaint(data, ~cell.isin(list(known)), "not in the training rows", cell, advice)
+        if found:
+            raise InvalidDataError(f"column {name!r}: {found}")
 
 
 def chosen(data: DataFrame, table: Table) -> DataFrame:
@@ -265,6 +278,7 @@ def _require_valid(data: DataFrame, rules: Rules) -> None:
     """Raise InvalidDataError for the first invalid column."""
     table = rules.table
     _require_words(data, rules)
+    require_seen(data, rules.seen)
     vector = table.vector(data)
     columns, single = _features(data, rules)
     targets: tuple[str, ...] = ()
@@ -338,6 +352,8 @@ def _invalid(data: DataFrame, rules: Rules) -> SparkColumn:
     if table.weight is not None:
         weight = numeric_column(data, table.weight)
         invalid = invalid | ~((weight >= 0) & (weight <= LARGEST))
+    for name, words in rules.seen.items():
+        invalid = invalid | ~F.col(quoted(name)).cast("string").isin(list(words))
     # What is null on the way is null in the row.
     return F.coalesce(invalid, F.lit(True))
 

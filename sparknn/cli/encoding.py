@@ -23,7 +23,7 @@ from pyspark.ml.feature import (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparknn.cli.checking import ADVICE, Table, complaint
+from sparknn.cli.checking import Table, complaint
 from sparknn.errors import InvalidDataError
 from sparknn.schema import quoted, stage_name
 
@@ -33,7 +33,6 @@ __all__ = [
     "category_words",
     "feature_stages",
     "require_fillable",
-    "require_seen",
     "unused",
     "without_missing",
 ]
@@ -271,13 +270,3 @@ def category_words(data: DataFrame, categories: Sequence[str]) -> dict[str, list
             )
         words[name] = sorted(row["word"] for row in found)
     return words
-
-
-def require_seen(data: DataFrame, words: Mapping[str, Sequence[str]]) -> None:
-    """Raise InvalidDataError for categories that are not among the words of the training rows."""
-    for name, known in words.items():
-        cell = F.col(quoted(name)).cast("string")
-        advice = f"{ADVICE}, or train with --unseen keep"
-        found = complaint(data, ~cell.isin(list(known)), "not in the training rows", cell, advice)
-        if found:
-            raise InvalidDataError(f"column {name!r}: {found}")

@@ -116,8 +116,8 @@ recipe_options = group(
         type=click.Choice(["fail", "keep"]),
         default="fail",
         show_default=True,
-        help="What to do about categories that are not in the training rows: stop, or give them "
-        "a column of their own.",
+        help="What to do about categories that are not in the training rows: treat their rows as "
+        "bad lines, or give them a column of their own.",
     ),
     click.option(
         "--split-column",

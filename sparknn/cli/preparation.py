@@ -27,7 +27,6 @@ from sparknn.saved import unquoted
 from sparknn.schema import column_type, quoted, stage_name
 
 __all__ = [
-    "categories_of",
     "is_regression",
     "knows_no_label",
     "model_of",
@@ -171,7 +170,8 @@ def rules_of(pipeline: PipelineModel, labelled: bool) -> Rules:
     words = tuple(indexer.labels) if indexer is not None and labelled else None
     classes = model.numClasses if has_classes(model) else None
     found = known.found
-    return Rules(table, found["width"], classes, words, filled=found["filled"])
+    seen = _categories(pipeline)
+    return Rules(table, found["width"], classes, words, filled=found["filled"], seen=seen)
 
 
 def _label_stage(pipeline: PipelineModel) -> StringIndexerModel | None:
@@ -182,7 +182,7 @@ def _label_stage(pipeline: PipelineModel) -> StringIndexerModel | None:
     return None
 
 
-def categories_of(pipeline: PipelineModel) -> dict[str, list[str]]:
+def _categories(pipeline: PipelineModel) -> dict[str, list[str]]:
     """Return the words that each category may hold; none where others are welcome, too."""
     for stage in pipeline.stages:
         if isinstance(stage, StringIndexerModel) and stage.isSet("inputCols"):

@@ -14,14 +14,13 @@ from pyspark.sql import functions as F
 from sparknn.cli.badlines import Counts, without_invalid, write_quarantine
 from sparknn.cli.checking import Rules, chosen, require_label
 from sparknn.cli.command import EPILOG, JobCommand
-from sparknn.cli.encoding import require_seen, without_missing
+from sparknn.cli.encoding import without_missing
 from sparknn.cli.explain import count_rows
 from sparknn.cli.inputs import Input, Reading, read, reading
 from sparknn.cli.metrics import measure_fully, said
 from sparknn.cli.options import prediction_options, scoring_options
 from sparknn.cli.outputs import load_model, require_free, write_rows
 from sparknn.cli.preparation import (
-    categories_of,
     knows_no_label,
     made_on_the_way,
     model_of,
@@ -191,7 +190,6 @@ def _rows(
         data, gaps = without_missing(found.rows, table, missing, rules.filled)
         found.counts.missing += gaps
         data = without_invalid(data, rules, how.bad_lines, how.max_bad_fraction, path, found.counts)
-        require_seen(data, categories_of(pipeline))
     return chosen(data, table) if labelled else data, found.counts
 
 

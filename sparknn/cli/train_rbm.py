@@ -17,14 +17,14 @@ from pyspark.sql import functions as F
 from sparknn.cli.badlines import Counts, without_invalid
 from sparknn.cli.checking import Rules, chosen, width_of
 from sparknn.cli.command import EPILOG, JobCommand
-from sparknn.cli.encoding import category_words, require_seen, without_missing
+from sparknn.cli.encoding import without_missing
 from sparknn.cli.explain import Counted, count_rows, explain_training, width_seen
 from sparknn.cli.inputs import Input, read, reading, split_by
 from sparknn.cli.options import estimator_params, machine_options
 from sparknn.cli.outputs import require_free, save_model
 from sparknn.cli.preparation import fit_stages, require_unused
 from sparknn.cli.session import say, start_session
-from sparknn.cli.training_rows import Job, chosen_columns, held_out, set_aside
+from sparknn.cli.training_rows import Job, chosen_columns, set_aside, split_seen
 from sparknn.feature import RBM, RBMModel
 from sparknn.schema import column_type, quoted
 
@@ -100,11 +100,8 @@ def unlabelled_rows(session: SparkSession, job: Job, added: str, seed: int) -> U
         data, rules = _chosen(found, job, added)
         policy, most = job.reading.bad_lines, job.reading.max_bad_fraction
         data = without_invalid(data, rules, policy, most, job.path, found.counts)
-        training, held = held_out(data, job, seed)
-        words = category_words(training, rules.table.categories)
+        data, training, held, words = split_seen(data, rules.table, job, seed, found.counts)
         held = chosen(held, rules.table) if held is not None else None
-        if held is not None and job.recipe.unseen == "fail":
-            require_seen(held, words)
     say(f"{job.path}: {len(rules.table.names)} feature columns")
     return Unlabelled(data, chosen(training, rules.table), held, rules, found.counts, words)
 

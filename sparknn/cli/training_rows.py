@@ -18,9 +18,10 @@ from sparknn.cli.checking import (
     choose_columns,
     chosen,
     require_label,
+    require_seen,
     width_of,
 )
-from sparknn.cli.encoding import Recipe, category_words, require_seen, without_missing
+from sparknn.cli.encoding import Recipe, category_words, without_missing
 from sparknn.cli.inputs import Input, Reading, hold_out, read, reading, split_by
 from sparknn.cli.preparation import (
     is_regression,
@@ -41,9 +42,9 @@ __all__ = [
     "Rows",
     "chosen_columns",
     "chosen_rows",
-    "held_out",
     "read_test",
     "set_aside",
+    "split_seen",
     "test_rows",
     "valid_rows",
 ]
@@ -122,15 +123,14 @@ def valid_rows(
         )
         if rules.classes is not None:
             rules = _with_labels(rules, data, job.label, indexer)
-        training, held = held_out(data, job, estimator.getSeed())
-        words = category_words(training, rules.table.categories)
+        _, training, held, words = split_seen(
+            data, rules.table, job, estimator.getSeed(), found.counts
+        )
         if held is not None:
             held = chosen(held, rules.table)
             if rules.nullable:
                 # Without a label there is nothing to measure.
                 held = held.filter(F.col(quoted(job.label)).isNotNull())
-            if job.recipe.unseen == "fail":
-                require_seen(held, words)
     return Rows(rules, indexer, chosen(training, rules.table), held, found.counts, words)
 
 
@@ -187,6 +187,30 @@ def held_out(data: DataFrame, job: Job, seed: int) -> tuple[DataFrame, DataFrame
     return data, None
 
 
+def split_seen(
+    data: DataFrame, table: Table, job: Job, seed: int, counts: Counts
+) -> tuple[DataFrame, DataFrame, DataFrame | None, dict[str, list[str]]]:
+    """Split rows as `held_out` does, where those held out with unseen categories are invalid.
+
+    Returns all rows that are left, both parts of them, and each category's words in those to
+    train on.
+    """
+    training, held = held_out(data, job, seed)
+    words = category_words(training, table.categories)
+    if held is not None and words and job.recipe.unseen == "fail":
+        how = job.reading
+        if how.bad_lines == "fail":
+            require_seen(data, words)
+        else:
+            # All rows are looked at, of which the bad ones are to be no more than a share.
+            rules = Rules(Table((), categories=table.categories), 0, seen=words)
+            data = without_invalid(
+                data, rules, how.bad_lines, how.max_bad_fraction, job.path, counts
+            )
+            training, held = held_out(data, job, seed)
+    return data, training, held, words
+
+
 def set_aside(session: SparkSession, job: Job, *counts: Counts) -> None:
     """Write the bad lines of these inputs beside the output, where that was asked."""
     if job.reading.bad_lines == "quarantine" and job.output:
@@ -211,7 +235,8 @@ def test_rows(session: SparkSession, job: Job, rows: Rows) -> tuple[DataFrame, C
     if not job.test:
         return None
     table, recipe = replace(rows.rules.table, weight=None), job.recipe
-    rules = replace(rows.rules, table=table, nullable=False)
+    seen = rows.words if recipe.unseen == "fail" else {}
+    rules = replace(rows.rules, table=table, nullable=False, seen=seen)
     found = read_test(session, job, rules)
     with reading(job.test):
         require_label(found.rows, rules)
@@ -220,8 +245,6 @@ def test_rows(session: SparkSession, job: Job, rows: Rows) -> tuple[DataFrame, C
         data = without_invalid(
             data, rules, job.reading.bad_lines, job.reading.max_bad_fraction, job.test, found.counts
         )
-        if recipe.unseen == "fail":
-            require_seen(data, rows.words)
     return chosen(data, table), found.counts
 
 
