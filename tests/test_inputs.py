@@ -275,8 +275,29 @@ def test_arrays_are_found_by_their_names_and_part() -> None:
     assert features.shape == (1, 6) and labels is None
     with pytest.raises(InvalidDataError, match="there are nix"):
         chosen_arrays("f", {"nix": x}, "train")
-    with pytest.raises(InvalidDataError, match="4 rows and 3 labels"):
-        chosen_arrays("f", {"x": x, "y": y[:3]}, "train")
+    features, labels = chosen_arrays("f", {"X": x, "Y": y.reshape(4, 1)}, "train")
+    assert features.shape == (4, 6) and list(labels) == [0, 1, 2, 3]
+
+
+ONES = np.ones((4, 2))
+UNFIT_ARRAYS = {
+    "other rows": ({"x": ONES, "y": np.ones(3)}, "array 'y' holds 3 labels, .* 4 rows"),
+    "columns of labels": ({"x": ONES, "Y": np.eye(4)}, r"array 'Y' is of shape \(4, 4\), .*argmax"),
+    "a label": ({"x": ONES, "y": np.array(1)}, r"array 'y' is of shape \(\), .* shape \(4,\)"),
+    "dates": ({"x": ONES, "y": np.zeros(4, "M8[D]")}, r"array 'y' holds datetime64\[D\]"),
+    "no rows": ({"X_train": ONES[:0], "y_train": []}, r"array 'X_train' is of shape \(0, 2\)"),
+    "no columns": ({"x": np.ones((4, 0))}, r"array 'x' is of shape \(4, 0\)"),
+    "a number": ({"x": np.array(1.0)}, r"array 'x' is of shape \(\), which holds no rows"),
+    "words": ({"x": np.array([["a"]])}, "array 'x' holds <U1, and features are numbers"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT_ARRAYS)
+def test_an_array_that_does_not_fit_is_named(case: str) -> None:
+    arrays, told = UNFIT_ARRAYS[case]
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    with pytest.raises(InvalidDataError, match=told):
+        chosen_arrays("f", arrays, "train")
 
 
 def test_no_pickle_in_an_npz_file_is_loaded() -> None:
@@ -300,5 +321,4 @@ def test_idx_files_are_read_whole_or_not_at_all() -> None:
     assert idx_pair(files, "train", files.__contains__) == (files[0], files[1])
     assert idx_pair(files, "test", files.__contains__) == (files[2], files[3])
     assert idx_pair(files[:1], "train", lambda _: True) == (files[0], files[1])
-    with pytest.raises(InvalidDataError, match="no labels"):
-        idx_pair(files[:1], "train", lambda _: False)
+    assert idx_pair(files[:1], "train", lambda _: False) == (files[0], None)

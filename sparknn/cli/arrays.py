@@ -19,7 +19,15 @@ from pyspark.sql import DataFrame, SparkSession
 from sparknn.cli.formats import BadFileError
 from sparknn.errors import InvalidDataError
 
-__all__ = ["array_table", "chosen_arrays", "idx_array", "idx_pair", "npz_arrays"]
+__all__ = [
+    "array_table",
+    "chosen_arrays",
+    "feature_rows",
+    "idx_array",
+    "idx_pair",
+    "npz_arrays",
+    "row_labels",
+]
 
 FEATURES = ("features", "x", "data", "images")
 LABELS = ("label", "labels", "y", "target")
@@ -48,12 +56,12 @@ def chosen_arrays(
     path: str, arrays: Mapping[str, np.ndarray], part: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return which of some arrays are the features and the labels, by their names."""
-    known = {name.lower(): array for name, array in arrays.items()}
+    known = {name.lower(): name for name in arrays}
     if any(name.endswith(f"_{part}") for name in known):
         known = {
-            name.removesuffix(f"_{part}"): array
-            for name, array in known.items()
-            if name.endswith(f"_{part}")
+            lower.removesuffix(f"_{part}"): name
+            for lower, name in known.items()
+            if lower.endswith(f"_{part}")
         }
     features = next((known[name] for name in FEATURES if name in known), None)
     labels = next((known[name] for name in LABELS if name in known), None)
@@ -62,9 +70,44 @@ def chosen_arrays(
             f"{path} has no array named {' or '.join(FEATURES)} for the features (with _train or "
             f"_test behind it, if both are there); there are {', '.join(arrays)}"
         )
-    if labels is not None and len(labels) != len(features):
-        raise InvalidDataError(f"{path} has {len(features)} rows and {len(labels)} labels")
-    return features.reshape(len(features), -1), labels
+    rows = feature_rows(f"array {features!r}", arrays[features])
+    if labels is None:
+        return rows, None
+    return rows, row_labels(f"array {labels!r}", arrays[labels], len(rows))
+
+
+def feature_rows(what: str, features: np.ndarray) -> np.ndarray:
+    """Return features of any shape as (rows, features); what: the array's name in messages.
+
+    Raises InvalidDataError for an array without rows, or of anything but numbers.
+    """
+    if features.dtype.kind not in "biuf":
+        raise InvalidDataError(
+            f"{what} holds {features.dtype}, and features are numbers: store them as numbers, or "
+            "the table as CSV or Parquet, whose columns of words --categorical takes"
+        )
+    if not features.ndim or not features.size:
+        raise InvalidDataError(
+            f"{what} is of shape {features.shape}, which holds no rows: store one row or more"
+        )
+    return features.reshape(len(features), -1)
+
+
+def row_labels(what: str, labels: np.ndarray, rows: int) -> np.ndarray:
+    """Return labels of shape (rows,) or (rows, 1) as (rows,); what: their name in messages.
+
+    Raises InvalidDataError for labels of any other shape or number, or of an odd type.
+    """
+    if labels.dtype.kind not in "biufUS":
+        raise InvalidDataError(f"{what} holds {labels.dtype}: store labels as numbers or words")
+    if labels.ndim != 1 and labels.shape[1:] != (1,):
+        raise InvalidDataError(
+            f"{what} is of shape {labels.shape}, and a row has one label: store them in the shape "
+            f"({rows},), such as the argmax(axis=1) of columns of 0 and 1"
+        )
+    if len(labels) != rows:
+        raise InvalidDataError(f"{what} holds {len(labels)} labels, and there are {rows} rows")
+    return labels.ravel()
 
 
 def idx_array(path: str, content: bytes) -> np.ndarray:
@@ -82,8 +125,13 @@ def idx_array(path: str, content: bytes) -> np.ndarray:
     return np.frombuffer(content, kind, offset=start).reshape(shape)
 
 
-def idx_pair(files: Sequence[str], part: str, exists: Callable[[str], bool]) -> tuple[str, str]:
-    """Return the files of images and of labels among `files`, or beside the images."""
+def idx_pair(
+    files: Sequence[str], part: str, exists: Callable[[str], bool]
+) -> tuple[str, str | None]:
+    """Return the files of images and of labels among `files`, or beside the images.
+
+    Where there are no labels, they are None: some jobs need none.
+    """
     names = [name for name in files if re.search(r"images|idx3", name.rpartition("/")[2])]
     if len(names) > 1:
         marks = ("train",) if part == "train" else ("t10k", "test")
@@ -95,9 +143,7 @@ def idx_pair(files: Sequence[str], part: str, exists: Callable[[str], bool]) -> 
         )
     folder, _, name = names[0].rpartition("/")
     labels = f"{folder}/{name.replace('images', 'labels').replace('idx3', 'idx1')}"
-    if labels not in files and not exists(labels):
-        raise InvalidDataError(f"there are images, {names[0]}, and no labels, {labels}")
-    return names[0], labels
+    return names[0], labels if labels in files or exists(labels) else None
 
 
 def array_table(

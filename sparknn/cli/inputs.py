@@ -16,7 +16,14 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparknn.cli.arrays import array_table, idx_array, idx_pair, npz_arrays
+from sparknn.cli.arrays import (
+    array_table,
+    feature_rows,
+    idx_array,
+    idx_pair,
+    npz_arrays,
+    row_labels,
+)
 from sparknn.cli.badlines import Counts, settled
 from sparknn.cli.column_kinds import Column, decide
 from sparknn.cli.formats import (
@@ -295,11 +302,12 @@ def _arrays(session: SparkSession, files: list[str], kind: str, part: str) -> Da
         return system.exists(where)
 
     images, labels = idx_pair(files, part, exists)
-    features = idx_array(images, content_of(session, images))
+    features = feature_rows(images, idx_array(images, content_of(session, images)))
+    if labels is None:
+        say(f"no labels stand beside {images}")
+        return array_table(session, features, None)
     found = idx_array(labels, content_of(session, labels))
-    if len(found) != len(features):
-        raise InvalidDataError(f"{images} has {len(features)} images and {len(found)} labels")
-    return array_table(session, features.reshape(len(features), -1), found)
+    return array_table(session, features, row_labels(labels, found, len(features)))
 
 
 def _reason(error: Exception) -> str:
