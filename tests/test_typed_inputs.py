@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,22 @@ def test_images_without_labels_serve_jobs_that_need_none(run, spark, tmp_path: P
     assert spark.read.parquet(str(predicted)).count() == 12
     for command, options in ((train.train_logistic, ()), (score.evaluate, ("--model", model))):
         assert "no column 'label'" in mistake(run, command, "--input", path, *options)
+
+
+ODD_COLUMNS = {
+    "timestamp": ({"a": 1.0, "ts": datetime(2026, 1, 1)}, "'ts' is timestamp", "--drop ts"),
+    "date": ({"ts": date(2026, 1, 1)}, "'ts' is date", "store a number"),
+    "map": ({"a": 1.0, "ts": {"b": 1}}, "'ts' is map", "--drop ts"),
+    "array": ({"a": 1.0, "ts": [1.0, 2.0]}, "'ts' holds many numbers", "--features"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_COLUMNS)
+def test_a_column_that_no_feature_can_be_made_of_is_told_by_its_type(
+    run, spark, tmp_path: Path, case: str
+) -> None:
+    row, *told = ODD_COLUMNS[case]
+    path = str(tmp_path / "x.parquet")
+    spark.createDataFrame([{**row, "label": i % 2} for i in range(4)]).write.parquet(path)
+    line = mistake(run, train.train_logistic, "--input", path)
+    assert all(each in line for each in told), line

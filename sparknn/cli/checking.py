@@ -249,12 +249,18 @@ def _require_numbers(data: DataFrame, table: Table) -> None:
     words = [name for name in table.features if not is_numeric(data, name)]
     for name in words:
         _look_for_stray_text(data, name)
-    vectors = [name for name in words if not is_word(data, name)]
-    if vectors:
-        raise InvalidDataError(
-            f"column {vectors[0]!r} holds many numbers, and cannot stand beside single ones: name "
-            "it alone with --features, or leave the others out with --drop"
-        )
+    for name in words:
+        kind = column_type(data, name)
+        if isinstance(kind, (VectorUDT, ArrayType)):
+            raise InvalidDataError(
+                f"column {name!r} holds many numbers, and cannot stand beside single ones: name "
+                "it alone with --features, or leave the others out with --drop"
+            )
+        if not isinstance(kind, StringType):
+            raise InvalidDataError(
+                f"column {name!r} is {kind.typeName()}, and features are numbers: leave it "
+                f"out with --drop {name}, or store a number"
+            )
     if words:
         raise InvalidDataError(
             f"features are numbers, and {', '.join(words)} are none: name columns of words in "
