@@ -115,7 +115,7 @@ def test_other_formats_are_read_with_their_bad_lines(spark, tmp_path: Path) -> N
     written(tmp_path / "x.jsonl", "\n".join([*objects, '{"a": 1', '{"a": 1, "b": "x"}', ""]))
     found = read(spark, str(tmp_path / "x.jsonl"), skip)
     assert (found.rows.count(), found.counts.bad) == (150, 2)
-    assert dict(found.rows.dtypes) == {"a": "bigint", "b": "double", "label": "string"}
+    assert dict(found.rows.dtypes) == {"a": "bigint", "b": "bigint", "label": "string"}
     lines = ["1 1:2 3:4.5", "0 2:1", "# nothing", "1 3:1 2:1", "x 1:1"]
     written(tmp_path / "x.libsvm", "\n".join([*lines, ""]))
     found = read(spark, str(tmp_path / "x.libsvm"), skip)

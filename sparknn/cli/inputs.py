@@ -220,7 +220,9 @@ def _table(session: SparkSession, asked: _Asked) -> tuple[DataFrame, list[Column
         frame = _arrays(session, files, kind, asked.part)
     named = plain_path(asked.path or files[0])
     given = schema_kinds(how.schema)
-    return with_kinds(frame, named, given, asked.words, how.null_values, asked.known)
+    return with_kinds(
+        frame, named, given, how.numbers_column, asked.words, how.null_values, asked.known
+    )
 
 
 def _file_in(message: str, files: Sequence[str]) -> str | None:

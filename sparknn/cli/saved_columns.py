@@ -83,8 +83,12 @@ class InputColumns(Transformer, DefaultParamsReadable, DefaultParamsWritable):
 
 
 def _used(column: Column, table: Table, whole: bool) -> Column:
-    """Return what a column is to be in other inputs: any number may be a feature of whole ones."""
-    if column.kind == INTEGER and not (whole and column.name == table.label):
+    """Return what a column is to be in other inputs: any number may be a feature of whole ones.
+
+    Labels and categories are compared by their text, and so stay whole.
+    """
+    compared = [*table.categories, *([table.label] if whole else [])]
+    if column.kind == INTEGER and column.name not in compared:
         return Column(column.name, NUMBER)
     return column
 

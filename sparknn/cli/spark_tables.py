@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, NumericType, StringType, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DecimalType,
+    IntegralType,
+    NumericType,
+    StringType,
+    StructType,
+)
 
-from sparknn.cli.column_kinds import INTEGER, NUMBER, NUMBERS, SHARE, WORD, Column
+from sparknn.cli.column_kinds import (
+    EXACT,
+    INTEGER,
+    NUMBER,
+    NUMBERS,
+    WORD,
+    Column,
+    Tally,
+    decide,
+)
 from sparknn.cli.text_batches import FAULT, FAULT_TYPE
 from sparknn.cluster import Cluster
 from sparknn.errors import InvalidDataError
-from sparknn.schema import quoted
+from sparknn.schema import column_type, quoted
 
 __all__ = ["json_table", "libsvm_table", "schema_kinds", "with_kinds"]
 
@@ -22,6 +41,8 @@ TORN = "_sparknn_torn"
 """The column in which Spark leaves the text of a line that it could not take apart."""
 
 VALUE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Possessive: Java takes thousands of repeats in a loop, and not by recursion.
+LIST = rf"^\s*+{VALUE}(?:\s++{VALUE})++\s*+$"
 LIBSVM = rf"^{VALUE}(?:\s+[1-9]\d*:{VALUE})*$"
 
 
@@ -134,35 +155,77 @@ def with_kinds(
     frame: DataFrame,
     path: str,
     given: Mapping[str, str],
+    lists: Sequence[str],
     words: Sequence[str],
     nulls: Sequence[str],
     known: Sequence[Column] | None,
 ) -> tuple[DataFrame, list[Column]]:
     """Return a frame whose columns of text are of their kinds, and what all columns are.
 
-    A column of text in which 99 % of the filled cells are numbers is one of numbers, and a row
-    with another value there is bad: the rule of CSV.
+    Columns of text go by the rule of CSV: what 99 % of the filled cells are, and a row with
+    another value there is bad. given, lists, words: as of `decide`. known: what columns were in
+    the training input.
     """
-    missing = [name for name in given if name not in frame.columns]
+    missing = [name for name in (*given, *lists) if name not in frame.columns]
     if missing:
-        raise InvalidDataError(f"no column {missing[0]!r}; there are {', '.join(frame.columns)}")
-    before = {column.name: column.kind for column in known or ()}
+        names = [name for name in frame.columns if name != FAULT]
+        raise InvalidDataError(f"no column {missing[0]!r}; there are {', '.join(names)}")
+    before = {column.name: column for column in known or ()}
+    frame = _as_known(frame, before)
+    forced = {*lists, *(name for name, kind in given.items() if kind == NUMBERS)}
+    _require_lists(frame, forced)
     text = [
         each.name
         for each in frame.schema.fields
         if isinstance(each.dataType, StringType) and each.name != FAULT
     ]
     cells = {name: _filled(name, nulls) for name in text}
-    asked = [name for name in text if name not in words]
-    counts = _numbers_in(frame, [cells[name] for name in asked])
-    numeric = []
-    for name, (filled, numbers) in zip(asked, counts, strict=True):
-        kind = before.get(name) or given.get(name)
-        if kind is None:
-            kind = NUMBER if filled and numbers >= SHARE * filled else WORD
-        if kind in (NUMBER, INTEGER):
-            numeric.append(name)
-    return _cast(frame, path, cells, numeric), _kinds(frame, numeric)
+    asked = [name for name in text if name not in words or name in forced]
+    tallies = dict(zip(asked, _tallies(frame, [cells[name] for name in asked]), strict=True))
+    counts = [tallies.get(name, Tally()) for name in text]
+    columns = {
+        column.name: before.get(column.name, column)
+        for column in decide(text, counts, given, words, lists)
+    }
+    return _cast(frame, path, cells, columns), _kinds(frame, columns)
+
+
+def _as_known(frame: DataFrame, before: Mapping[str, Column]) -> DataFrame:
+    """Make numbers whole, or not, as they were in training: the words of labels are their text."""
+    casts = {}
+    for each in frame.schema.fields:
+        if each.name not in before or not isinstance(each.dataType, NumericType):
+            continue
+        cell, whole = F.col(quoted(each.name)), _is_whole(each.dataType)
+        kind = before[each.name].kind
+        if kind == NUMBER and whole:
+            casts[each.name] = cell.cast("double")
+        elif kind == INTEGER and not whole:
+            number = cell.cast("double")
+            exact = frame.filter(number.isNotNull() & ~_whole(number)).isEmpty()
+            # A row with a fraction is bad, as it is where numbers come as text.
+            casts[each.name] = cell.cast("bigint" if exact else "string")
+    return frame.withColumns(casts) if casts else frame
+
+
+def _is_whole(kind: DataType) -> bool:
+    """Return whether a type holds whole numbers alone."""
+    return isinstance(kind, IntegralType) or (isinstance(kind, DecimalType) and not kind.scale)
+
+
+def _whole(number: SparkColumn) -> SparkColumn:
+    return (F.floor(number) == number) & (F.abs(number) <= EXACT)
+
+
+def _require_lists(frame: DataFrame, names: Iterable[str]) -> None:
+    """Raise InvalidDataError for a column said to hold many numbers whose type holds none."""
+    for name in sorted(names):
+        kind = column_type(frame, name)
+        if not isinstance(kind, (StringType, VectorUDT, ArrayType)):
+            raise InvalidDataError(
+                f"column {name!r} is {kind.simpleString()}, and is to hold many numbers by "
+                "--numbers-column or --schema: leave it out there"
+            )
 
 
 def _filled(name: str, nulls: Sequence[str]) -> SparkColumn:
@@ -174,44 +237,80 @@ def _number(cell: SparkColumn) -> SparkColumn:
     return F.trim(cell).rlike(rf"^{VALUE}$")
 
 
-def _numbers_in(frame: DataFrame, cells: Sequence[SparkColumn]) -> list[tuple[int, int]]:
-    """Return how many cells are filled, and how many are numbers, of each column."""
+def _parts(cell: SparkColumn) -> SparkColumn:
+    return F.regexp_extract_all(cell, F.lit(r"(\S+)"), F.lit(1))
+
+
+def _tallies(frame: DataFrame, cells: Sequence[SparkColumn]) -> list[Tally]:
+    """Return what the cells of each column are; of widths, the one that most cells have."""
     if not cells:
         return []
-    wanted = [each for cell in cells for each in (F.count(cell), F.count_if(_number(cell)))]
-    found = tuple(frame.agg(*wanted).first() or ())
-    return list(zip(found[::2], found[1::2], strict=True))
+    wanted = []
+    for cell in cells:
+        number = F.when(_number(cell), F.trim(cell).try_cast("double"))
+        width = F.when(cell.rlike(LIST), F.size(_parts(cell)))
+        counted = F.count(cell), F.count(number), F.count_if(_whole(number)), F.count(width)
+        wanted += [*counted, F.mode(width, deterministic=True)]
+    found = iter(frame.agg(*wanted).first() or ())
+    return [
+        Tally(filled, numbers, whole, lists, Counter({width: lists} if lists else {}))
+        for filled, numbers, whole, lists, width in zip(*[found] * 5, strict=True)
+    ]
 
 
 def _cast(
-    frame: DataFrame, path: str, cells: Mapping[str, SparkColumn], numeric: Sequence[str]
+    frame: DataFrame,
+    path: str,
+    cells: Mapping[str, SparkColumn],
+    columns: Mapping[str, Column],
 ) -> DataFrame:
-    """Make numbers of columns of text; note the rows in which a cell is none."""
+    """Make columns of text what they are; note the rows in which a cell is something else."""
     reason = F.lit(None).cast("string")
-    for name in numeric:
-        odd = F.coalesce(~_number(cells[name]), F.lit(False))
-        told = F.concat(F.lit(f"column {name!r}: '"), cells[name], F.lit("' is no number"))
-        reason = F.coalesce(reason, F.when(odd, told))
-    columns = []
+    values = []
     for name in frame.columns:
+        if name == FAULT:
+            continue
         cell = cells.get(name, F.col(quoted(name)))
-        columns.append((F.trim(cell).try_cast("double") if name in numeric else cell).alias(name))
-    columns = [column for column, name in zip(columns, frame.columns) if name != FAULT]
-    if not numeric and FAULT not in frame.columns:
-        return frame.select(*columns)
+        if name in columns and columns[name].kind != WORD:
+            cell, odd = _converted(cell, columns[name])
+            reason = F.coalesce(reason, odd)
+        values.append(cell.alias(name))
+    plain = all(column.kind == WORD for column in columns.values())
+    if plain and FAULT not in frame.columns:
+        return frame.select(*values)
     row = F.to_json(F.struct(*[F.col(quoted(name)) for name in cells]))
     fault = _fault(reason.isNotNull(), reason, row, F.lit(path))
     if FAULT in frame.columns:
         fault = F.coalesce(F.col(FAULT), fault)
-    return frame.select(*columns, fault.alias(FAULT))
+    return frame.select(*values, fault.alias(FAULT))
 
 
-def _kinds(frame: DataFrame, numeric: Sequence[str]) -> list[Column]:
+def _converted(cell: SparkColumn, column: Column) -> tuple[SparkColumn, SparkColumn]:
+    """Return a cell of text as its column's kind, and what is wrong with it, null for nothing."""
+    told = F.lit(f"column {column.name!r}: ")
+    if column.kind == NUMBERS:
+        parts = _parts(cell)
+        good = cell.rlike(LIST) & (F.size(parts) == column.width)
+        text = F.lit(f"not {column.width} numbers (")
+        told = F.concat(told, text, F.size(parts).cast("string"), F.lit(" values)"))
+        values = F.when(good, parts.try_cast("array<double>"))
+        vector = F.when(values.isNotNull(), array_to_vector(values))
+        return vector, F.when(cell.isNotNull() & ~good, told)
+    number = F.trim(cell).try_cast("double")
+    shown = F.concat(told, F.lit("'"), cell, F.lit("' is no "))
+    odd = F.when(~_number(cell), F.concat(shown, F.lit("number")))
+    if column.kind == INTEGER:
+        odd = odd.when(~_whole(number), F.concat(shown, F.lit("whole number")))
+        number = number.try_cast("bigint")
+    return number, odd
+
+
+def _kinds(frame: DataFrame, decided: Mapping[str, Column]) -> list[Column]:
     """Return what the columns of a typed frame are; only text and numbers need saying."""
     columns = []
     for each in frame.schema.fields:
-        if each.name in numeric or isinstance(each.dataType, NumericType):
-            columns.append(Column(each.name, NUMBER))
-        elif isinstance(each.dataType, StringType) and each.name != FAULT:
-            columns.append(Column(each.name, WORD))
+        if each.name in decided:
+            columns.append(decided[each.name])
+        elif isinstance(each.dataType, NumericType):
+            columns.append(Column(each.name, INTEGER if _is_whole(each.dataType) else NUMBER))
     return columns
