@@ -123,6 +123,14 @@ def test_a_column_that_cannot_hold_many_numbers_is_named(spark, tmp_path: Path) 
         read(spark, str(tmp_path / "words"), Reading("parquet", numbers_column=("word",)))
 
 
+def test_a_line_of_libsvm_may_hold_thousands_of_values(spark, tmp_path: Path) -> None:
+    """A pattern that Java takes by recursion overflows its stack, which ends the session."""
+    line = " ".join(["1", *(f"{index}:0.125" for index in range(1, 5001))])
+    (tmp_path / "x.svm").write_text(f"{line}\n{line}x\n")
+    found = read(spark, str(tmp_path / "x.svm"), Reading(bad_lines="skip"))
+    assert (found.rows.first().features.size, found.counts.bad) == (5000, 1)
+
+
 PAIRS = [
     ("int", "csv"),
     ("int", "double"),

@@ -43,7 +43,7 @@ TORN = "_sparknn_torn"
 VALUE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # Possessive: Java takes thousands of repeats in a loop, and not by recursion.
 LIST = rf"^\s*+{VALUE}(?:\s++{VALUE})++\s*+$"
-LIBSVM = rf"^{VALUE}(?:\s+[1-9]\d*:{VALUE})*$"
+LIBSVM = rf"^{VALUE}(?:\s++[1-9]\d*+:{VALUE})*+$"
 
 
 def json_table(session: SparkSession, files: Sequence[str]) -> DataFrame:
