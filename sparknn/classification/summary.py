@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparknn.diagnostics import Diagnostics, Training, valid_features
-from sparknn.schema import numeric_column, quoted
+from sparknn.schema import numeric_column, stage_name
 
 __all__ = [
     "BinaryLogisticRegressionTrainingSummary",
@@ -107,18 +107,13 @@ def _java(name: str, predictions: DataFrame, columns: list[str], history: list |
     """Return MLlib's own summary of `predictions`; it starts no job yet."""
     context = predictions.sparkSession.sparkContext
     kind = getattr(context._jvm.org.apache.spark.ml.classification, f"{name}Impl")
-    columns = [*map(_quoted_where_needed, columns[:-1]), columns[-1]]
+    columns = [*map(stage_name, columns[:-1]), columns[-1]]
     if history is None:
         return kind(predictions._jdf, *columns)
     doubles = context._gateway.new_array(context._gateway.jvm.double, len(history))
     for index, value in enumerate(history):
         doubles[index] = float(value)
     return kind(predictions._jdf, *columns, doubles)
-
-
-def _quoted_where_needed(name: str) -> str:
-    """Return a column's name as MLlib's summaries, which take a dot for a field's, must have it."""
-    return quoted(name) if "." in name or "`" in name else name
 
 
 def without_invalid(dataset: DataFrame, model, weight: str | None) -> DataFrame:
