@@ -29,6 +29,7 @@ from sparknn.readers import Reader, reader_of
 from sparknn.rows import Layout
 from sparknn.schema import (
     column_type,
+    declared_classes,
     feature_columns,
     feature_names,
     feature_shape,
@@ -207,7 +208,9 @@ def _trained(
         if held is not None:
             wanted = first._wanted()._replace(width=blocks.features)
             if wanted.classes == 0:
-                wanted = wanted._replace(classes=max(len(blocks.histogram), 2))
+                # The label's metadata may declare a class that no training row has.
+                declared = declared_classes(rows, wanted.targets[0]) or 0
+                wanted = wanted._replace(classes=max(declared, len(blocks.histogram), 2))
             others = stack.enter_context(packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began

@@ -44,6 +44,11 @@ def check_network(estimator: Any) -> Network:
     except ValueError as error:
         # The numbers' floor knows no params: what it refuses is what was set here.
         raise InvalidParamError(f"{type(estimator).__name__}: {error}") from None
+    if not estimator._is_minibatch and np.any(estimator.getDropout()):
+        raise InvalidParamError(
+            f"{type(estimator).__name__}: dropout is for minibatches: set solver to 'sgd' or "
+            "'adam', or leave dropout at 0"
+        )
     if estimator.isDefined("initialWeights"):
         given = len(estimator.getInitialWeights())
         if given != network.size:

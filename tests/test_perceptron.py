@@ -187,6 +187,7 @@ def test_any_64_bit_seed_works_and_matters(xor: DataFrame, seed: int) -> None:
         ({"layers": [64, 5, 10], "activation": "cube"}, "cube"),
         ({"layers": [64, 5, 10], "activation": ["relu", "relu"]}, "activation"),
         ({"layers": [64, 5, 10], "dropout": 1.5}, "dropout"),
+        ({"layers": [64, 5, 10], "dropout": 0.5}, "dropout is for minibatches"),
         ({"layers": [64, 5, 10], "initialWeights": Vectors.dense([1.0])}, "initialWeights"),
         ({"layers": [64, 5, 10], "stepSize": 0.0}, "stepSize"),
         ({"layers": [64, 5, 10], "loss": "hinge"}, "loss"),

@@ -66,6 +66,17 @@ def test_held_out_rows_do_not_train_a_logistic_regression(iris: DataFrame) -> No
     assert held.summary.predictions.count() == 100
 
 
+def test_a_declared_class_may_be_among_the_held_out_rows_alone(spark: SparkSession) -> None:
+    rows = [(Vectors.dense(float(i % 3), 1.0), float(i % 3), i % 5 == 0) for i in range(30)]
+    rows.append((Vectors.dense(9.0, 1.0), 3.0, True))
+    data = spark.createDataFrame(rows, ["features", "label", "held"])
+    declared = {"ml_attr": {"type": "nominal", "num_vals": 4}}
+    data = data.withColumn("label", F.col("label").alias("label", metadata=declared))
+    model = LogisticRegression(validationIndicatorCol="held", maxIter=5).fit(data)
+    assert model.numClasses == 4
+    assert len(model.training.held_out_history) > 0
+
+
 @pytest.mark.parametrize(
     ("column", "complaint"),
     [("missing", "no column 'missing'"), ("label", "'label' is double"), ("gaps", "is null in")],

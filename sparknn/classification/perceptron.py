@@ -70,8 +70,8 @@ class MultilayerPerceptronClassifier(
     loss : str, default "crossEntropy"
         Or "squared": sigmoid outputs with half the squared error.
     dropout : float or list of float, default 0.0
-        Probability in [0, 1) of leaving out hidden units in training; a list begins with the
-        inputs' and goes on with each hidden layer's.
+        Probability in [0, 1) of leaving out hidden units in training, by sgd or adam; a list begins
+        with the inputs' and goes on with each hidden layer's.
     regParam, elasticNetParam : float, default 0.0
         Strength of the penalty on the weights, not the biases, at least 0, and the share of L1 in
         it, in [0, 1]: regParam times (1 - elasticNetParam) / 2 times the sum of squares, and

@@ -166,7 +166,7 @@ _loss_option = click.option(
 _dropout_option = click.option(
     "--dropout",
     type=Numbers(float),
-    help="Of hidden units; or a list: the inputs' rate, then each hidden layer's.",
+    help="Of hidden units, with sgd and adam; or a list: the inputs' rate, then each layer's.",
 )
 
 
