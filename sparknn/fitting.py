@@ -29,7 +29,6 @@ from sparknn.readers import Reader, reader_of
 from sparknn.rows import Layout
 from sparknn.schema import (
     column_type,
-    declared_classes,
     feature_columns,
     feature_names,
     feature_shape,
@@ -100,6 +99,10 @@ class Trainable(HasTraining, Persistent):
     def _wanted(self) -> Wanted:
         """Return which rows to pack."""
         raise NotImplementedError
+
+    def _held_wanted(self, wanted: Wanted, blocks: Blocks, dataset: DataFrame) -> Wanted:
+        """Return which held-out rows go with `blocks`, the rows of `dataset` that train."""
+        return wanted
 
     def _begin(self, blocks: Blocks, dataset: DataFrame) -> Beginning:
         """Return the fit for these rows."""
@@ -206,11 +209,8 @@ def _trained(
         blocks = stack.enter_context(packed(first, cluster, rows, first._wanted()))
         others = None
         if held is not None:
-            wanted = first._wanted()._replace(width=blocks.features)
-            if wanted.classes == 0:
-                # The label's metadata may declare a class that no training row has.
-                declared = declared_classes(rows, wanted.targets[0]) or 0
-                wanted = wanted._replace(classes=max(declared, len(blocks.histogram), 2))
+            wanted = first._held_wanted(first._wanted(), blocks, rows)
+            wanted = wanted._replace(width=blocks.features)
             others = stack.enter_context(packed(first, cluster, held, wanted, blocks))
         begun = [estimator._begin(blocks, dataset) for estimator in estimators]
         packing = time.perf_counter() - began

@@ -10,16 +10,19 @@ from pyspark.ml.linalg import Vector, Vectors
 from pyspark.ml.util import HasTrainingSummary
 from pyspark.sql import DataFrame
 
+from sparknn.blocks import Blocks
 from sparknn.classification.interchange import from_mllib
 from sparknn.classification.summary import Kind, evaluation, training_summary, without_invalid
 from sparknn.classification.thresholds import check_thresholds
 from sparknn.cluster import Cluster
 from sparknn.columns import Output, with_predictions
 from sparknn.diagnostics import Training, training_of, warn_of_few_rows
-from sparknn.fitting import Trainable, weight_column
+from sparknn.errors import InvalidDataError
+from sparknn.fitting import Trainable, Wanted, weight_column
 from sparknn.onnx_export import save_onnx
 from sparknn.persistence import Persistent
 from sparknn.prediction import Prediction, Predictor
+from sparknn.schema import declared_classes
 from sparknn.training import Fitted
 
 __all__ = ["ClassificationModel", "Classifier"]
@@ -35,6 +38,22 @@ class Classifier(ProbabilisticClassifier, Trainable):
     def _check(self) -> None:
         super()._check()
         check_thresholds(self)
+
+    def _held_wanted(self, wanted: Wanted, blocks: Blocks, dataset: DataFrame) -> Wanted:
+        if wanted.classes != 0:
+            return wanted
+        # Those of the model, of which there may be more than the rows that train have.
+        return wanted._replace(classes=max(2, self._class_count(blocks, dataset)))
+
+    def _class_count(self, blocks: Blocks, dataset: DataFrame) -> int:
+        """Return how many classes there are in the rows, or as a nominal label column declares."""
+        declared, found = declared_classes(dataset, self.getLabelCol()), len(blocks.histogram)
+        if declared is not None and declared < found:
+            raise InvalidDataError(
+                f"column {self.getLabelCol()!r} declares {declared} classes in its metadata, but "
+                f"holds the label {found - 1}"
+            )
+        return declared or found
 
     @classmethod
     def fromMLlib(cls, estimator):

@@ -15,7 +15,6 @@ from sparknn.classification.perceptron import (
     MultilayerPerceptronClassifier,
 )
 from sparknn.classification.thresholds import check_thresholds
-from sparknn.errors import InvalidDataError
 from sparknn.feature import RBMTrainingSummary
 from sparknn.feature.fine_tuning import FineTuned
 from sparknn.feature.layers import with_layer_settings
@@ -24,7 +23,6 @@ from sparknn.network import Network
 from sparknn.network_fit import check_network, network_fit
 from sparknn.params import require, with_setters
 from sparknn.prediction import perceptron
-from sparknn.schema import declared_classes
 from sparknn.training import Fitted
 
 __all__ = ["DeepBeliefNetworkClassificationModel", "DeepBeliefNetworkClassifier"]
@@ -168,21 +166,8 @@ momentum, stepsPerRound, thresholds
             (self.getLabelCol(),), 0, self.getLayers()[0], precise=False, bounds=self._bounds
         )
 
-    def _held_wanted(self, wanted: Wanted, blocks: Blocks, dataset: DataFrame) -> Wanted:
-        return wanted._replace(classes=self._classes(blocks, dataset))
-
-    def _classes(self, blocks: Blocks, dataset: DataFrame) -> int:
-        """Return the number of classes, which a nominal label column may declare."""
-        declared, found = declared_classes(dataset, self.getLabelCol()), len(blocks.histogram)
-        if declared is not None and declared < found:
-            raise InvalidDataError(
-                f"column {self.getLabelCol()!r} declares {declared} classes in its metadata, but "
-                f"holds the label {found - 1}"
-            )
-        return max(2, declared or found)
-
     def _begin_from(self, stack: Stack, blocks: Blocks, dataset: DataFrame) -> Beginning:
-        classes = self._classes(blocks, dataset)
+        classes = max(2, self._class_count(blocks, dataset))
         check_thresholds(self, classes)
         network = self._network(self.getDropout(), classes)
         start = stack.initial_weights(classes, self.getSeed())

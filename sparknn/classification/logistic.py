@@ -22,7 +22,7 @@ from sparknn.errors import InvalidDataError
 from sparknn.fitting import Beginning, Wanted
 from sparknn.params import HasInitialWeights, require, with_setters
 from sparknn.prediction import LinearPredictor
-from sparknn.schema import column_type, declared_classes
+from sparknn.schema import column_type
 from sparknn.training import Fitted
 
 __all__ = ["LogisticRegression", "LogisticRegressionModel"]
@@ -222,14 +222,8 @@ class LogisticRegression(Classifier, LogisticParams, HasInitialWeights):
 
     def _histogram(self, blocks: Blocks, dataset: DataFrame) -> np.ndarray:
         """Return the weight of each class; a nominal label column says how many there are."""
-        declared = declared_classes(dataset, self.getLabelCol())
-        found = len(blocks.histogram)
-        if declared is not None and declared < found:
-            raise InvalidDataError(
-                f"column {self.getLabelCol()!r} declares {declared} classes in its metadata, but "
-                f"holds the label {found - 1}"
-            )
-        return np.pad(blocks.histogram, (0, (declared or found) - found))
+        count = self._class_count(blocks, dataset)
+        return np.pad(blocks.histogram, (0, count - len(blocks.histogram)))
 
     def _is_multinomial(self, classes: int) -> bool:
         family = self.getFamily().lower()

@@ -41,10 +41,6 @@ class FineTuned(HasLayerTraining):
         """Return the fit that goes on from a stack, on the rows to fine-tune with."""
         raise NotImplementedError
 
-    def _held_wanted(self, wanted: Wanted, blocks: Blocks, dataset: DataFrame) -> Wanted:
-        """Return which held-out rows go with `blocks`."""
-        return wanted
-
     def _complete(self, model: Any, network: Network) -> None:
         """Make the model's params those of the network: with the output layer."""
         model._set(layers=network.layers)
@@ -110,8 +106,7 @@ class _Fine:
         blocks = stack.enter_context(packed(self.estimator, self.cluster, rows, wanted))
         if held is None:
             return blocks, None
-        if wanted.targets:
-            wanted = self.estimator._held_wanted(wanted, blocks, rows)
+        wanted = self.estimator._held_wanted(wanted, blocks, rows)
         others = packed(self.estimator, self.cluster, held, wanted, blocks)
         return blocks, stack.enter_context(others)
 
