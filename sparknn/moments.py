@@ -7,8 +7,9 @@ ranges, for models that have a say in their input's.
 
 from __future__ import annotations
 
-from functools import reduce
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import reduce, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -28,22 +29,29 @@ DENSE = 2**21
 """Values that are looked at together."""
 
 
+Found = TypeVar("Found")
+
+
+def _once(find: Callable[[Blocks], Found]) -> Callable[[Blocks], Found]:
+    """Keep what is found out about blocks with them."""
+
+    @wraps(find)
+    def found(blocks: Blocks) -> Found:
+        if find.__name__ not in blocks.found:
+            blocks.found[find.__name__] = find(blocks)
+        return blocks.found[find.__name__]
+
+    return found
+
+
+@_once
 def column_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     """Return each column's weighted mean and deviation, (features,) float64, as MLlib's.
 
     The deviation is that of a sample, with weightSum - sum(weight^2) / weightSum below. Those of
     sparse blocks take a round or two.
     """
-    if "columns" not in blocks.found:
-        blocks.found["columns"] = _of_sparse(blocks) if blocks.sparse else _of_dense(blocks)
-    return blocks.found["columns"]
-
-
-def target_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """Return each target's weighted mean and deviation, (targets,) float64, in two rounds."""
-    if "targets" not in blocks.found:
-        blocks.found["targets"] = _of_targets(blocks)
-    return blocks.found["targets"]
+    return _of_sparse(blocks) if blocks.sparse else _of_dense(blocks)
 
 
 def _of_dense(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
@@ -81,10 +89,12 @@ def _of_sparse(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     return _moments(blocks, origin, sums, squares)
 
 
-def _of_targets(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """Take sums of squares about the mean, to the precision of the rows.
+@_once
+def target_moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Return each target's weighted mean and deviation, (targets,) float64, in two rounds.
 
-    So a constant has a deviation of zero exactly.
+    Sums of squares are taken about the mean, to the precision of the rows; so a constant has a
+    deviation of zero exactly.
     """
     with Rounds(blocks, _TargetSums()) as rounds:
         sums, _ = _summed(rounds, np.zeros(blocks.targets))
@@ -170,14 +180,9 @@ class Ranges(NamedTuple):
     outside: int
 
 
+@_once
 def column_ranges(blocks: Blocks) -> Ranges:
     """Return the ranges of the columns of unweighted blocks without an offset, in one round."""
-    if "ranges" not in blocks.found:
-        blocks.found["ranges"] = _ranges(blocks)
-    return blocks.found["ranges"]
-
-
-def _ranges(blocks: Blocks) -> Ranges:
     with Rounds(blocks, _Extent()) as rounds:
         outcome = rounds.run(np.zeros(blocks.features), None, "sparknn: ranges of the columns")
         sums, squares = outcome.vector.reshape(2, -1)

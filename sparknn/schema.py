@@ -86,9 +86,9 @@ class FeatureShape(NamedTuple):
 def feature_shape(data: DataFrame, features: str) -> FeatureShape:
     """Return the width of the features, and for a column of vectors whether to keep it sparse.
 
-    A vector column's metadata is believed, and else the first row that is not
-    null decides, as in MLlib: on the driver, so that all partitions go by the same one. Sparse is
-    what the first rows are.
+    A vector column's metadata is believed, and else the first row that is not null decides, as in
+    MLlib: on the driver, so that all partitions go by the same one. Sparse is what the first rows
+    are.
     """
     (column,), _ = feature_columns(data, features)
     filled = data.filter(F.col(quoted(features)).isNotNull())

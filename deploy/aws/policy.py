@@ -117,16 +117,17 @@ def machine_policy(
 def _data(partition: str, grants: Grants) -> list[dict[str, Any]]:
     """Return the statements for users' data."""
     statements = []
-    for sid, actions, urls in (
-        ("ReadData", READ, grants.read),
-        ("WriteData", [*WRITE, "s3:ListMultipartUploadParts"], grants.write),
+    writing = [*WRITE, "s3:ListMultipartUploadParts"]
+    for sid, actions, urls, beside in (
+        ("ReadData", READ, grants.read, ()),
+        ("WriteData", writing, grants.write, (BAD, NEW, TRIAL)),
     ):
         resources = []
         for bucket, key in map(parse_s3, urls):
             base = f"arn:{partition}:s3:::{bucket}"
             resources += [f"{base}/{key}", f"{base}/{key}/*"] if key else [f"{base}/*"]
-            if key and urls is grants.write:
-                resources += [f"{base}/{key}{mark}*" for mark in (BAD, NEW, TRIAL)]
+            if key:
+                resources += [f"{base}/{key}{mark}*" for mark in beside]
         if resources:
             statements.append(_statement(sid, actions, resources))
     buckets = sorted({parse_s3(url)[0] for url in (*grants.read, *grants.write)})

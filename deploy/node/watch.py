@@ -64,12 +64,11 @@ def running_tasks(address: str) -> int:
 
 def _tasks_of_driver(address: str, port: int) -> int:
     tasks = 0
-    try:
+    # No driver has this port, or not any more.
+    with contextlib.suppress(OSError):
         for application in joining.page(address, port, "/api/v1/applications"):
             path = f"/api/v1/applications/{application['id']}/executors"
             tasks += sum(one["activeTasks"] for one in joining.page(address, port, path))
-    except OSError:
-        pass  # no driver has this port, or not any more
     return tasks
 
 

@@ -176,11 +176,15 @@ def require_label(data: DataFrame, rules: Rules) -> None:
 def require_seen(data: DataFrame, words: Mapping[str, Sequence[str]]) -> None:
     """Raise InvalidDataError for categories that are not among the words of the training rows."""
     for name, known in words.items():
-        cell = F.col(quoted(name)).cast("string")
-        advice = f"{ADVICE}, or train with --unseen keep"
-        found = complaint(data, ~cell.isin(list(known)), "not in the training rows", cell, advice)
+        cell, advice = F.col(quoted(name)), f"{ADVICE}, or train with --unseen keep"
+        unseen = _is_unseen(name, known)
+        found = complaint(data, unseen, "not in the training rows", cell.cast("string"), advice)
         if found:
             raise InvalidDataError(f"column {name!r}: {found}")
+
+
+def _is_unseen(name: str, words: Sequence[str]) -> SparkColumn:
+    return ~F.col(quoted(name)).cast("string").isin(list(words))
 
 
 def chosen(data: DataFrame, table: Table) -> DataFrame:
@@ -359,7 +363,7 @@ def _invalid(data: DataFrame, rules: Rules) -> SparkColumn:
         weight = numeric_column(data, table.weight)
         invalid = invalid | ~((weight >= 0) & (weight <= LARGEST))
     for name, words in rules.seen.items():
-        invalid = invalid | ~F.col(quoted(name)).cast("string").isin(list(words))
+        invalid = invalid | _is_unseen(name, words)
     # What is null on the way is null in the row.
     return F.coalesce(invalid, F.lit(True))
 

@@ -103,8 +103,8 @@ class Checkpoints:
     def save(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:
         """Save the fits' state if enough iterations have gone by since the last time."""
         number = sum(fit.count for fit in fits)
-        going = sum(not (fit.done or fit.failure) for fit in fits)
-        if number - max(self.saved, 0) >= self.interval * max(going, 1):
+        active = sum(fit.active for fit in fits)
+        if number - max(self.saved, 0) >= self.interval * max(active, 1):
             self._write(number, fits, held_out)
 
     def complete(self, fits: Sequence[Fit], held_out: HeldOut | None) -> None:

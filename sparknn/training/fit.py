@@ -55,6 +55,11 @@ class Fit:
         raise NotImplementedError
 
     @property
+    def active(self) -> bool:
+        """Whether it takes part in rounds: it is neither done nor diverged."""
+        return not (self.done or self.failure)
+
+    @property
     def count(self) -> int:
         """Iterations or epochs that are over."""
         raise NotImplementedError

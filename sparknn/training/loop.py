@@ -41,7 +41,7 @@ class Loop:
     @property
     def active(self) -> list[int]:
         """The numbers of the fits that are not done."""
-        return [n for n, fit in enumerate(self.fits) if not (fit.done or fit.failure)]
+        return [n for n, fit in enumerate(self.fits) if fit.active]
 
     def round(self, rounds: Runner, active: list[int]) -> list[int]:
         """Run one round of `visitor_of`; return the fits that ended an iteration or epoch in it.
